@@ -1,0 +1,48 @@
+"""The one way to declare a background task.
+
+Tasks take keyword arguments that are primary keys or nothing, and may run twice without harm. They only wake
+work that stands in the database: losing a message delays it until the next sweep, never loses it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import structlog
+from celery import Task, shared_task
+from django.db import transaction
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+logger = structlog.get_logger(__name__)
+
+
+def task(*, queue: str, soft_limit_s: int, hard_limit_s: int | None = None) -> Callable[[Callable[..., None]], Task]:
+    """Declare a task on a queue, acknowledged late, given back when its process dies, limited in time."""
+
+    def decorate(function: Callable[..., None]) -> Task:
+        return shared_task(
+            function,
+            name=f"{function.__module__}.{function.__name__}",
+            queue=queue,
+            acks_late=True,
+            reject_on_worker_lost=True,
+            ignore_result=True,
+            soft_time_limit=soft_limit_s,
+            time_limit=hard_limit_s or soft_limit_s + 30,
+        )
+
+    return decorate
+
+
+def send(function: Task, **kwargs: Any) -> None:
+    """Wake a worker now. A broker that is away is logged, never raised: the sweeper sends again."""
+    try:
+        function.apply_async(kwargs=kwargs, retry=False)
+    except (OperationalError, RedisError, OSError) as error:
+        logger.warning("wake_up_not_sent", task=function.name, error=str(error))
+
+
+def wake(function: Task, **kwargs: Any) -> None:
+    """Wake a worker once the current transaction is committed."""
+    transaction.on_commit(partial(send, function, **kwargs))

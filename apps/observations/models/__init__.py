@@ -1,0 +1,24 @@
+"""Intake, what the model saw, and everything public."""
+
+from apps.observations.models.archive import ArchiveUpload, DiscardedFile, RefusedFile
+from apps.observations.models.comment import Comment
+from apps.observations.models.detection import Detection
+from apps.observations.models.idempotency import IdempotencyKey
+from apps.observations.models.observation import Licence, MapCell, Observation
+from apps.observations.models.photo import Photo
+from apps.observations.models.survey import Label, Survey
+
+__all__ = [
+    "ArchiveUpload",
+    "Comment",
+    "Detection",
+    "DiscardedFile",
+    "IdempotencyKey",
+    "Label",
+    "Licence",
+    "MapCell",
+    "Observation",
+    "Photo",
+    "RefusedFile",
+    "Survey",
+]

@@ -1,0 +1,74 @@
+from typing import Self
+
+from django.contrib.gis.db import models as gis
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Func, Q
+from django.utils.translation import gettext_lazy as _
+
+from apps.observations.models.photo import Photo
+from apps.observations.models.survey import Label
+from apps.training.models import ModelVersion
+
+
+class DetectionQuerySet(models.QuerySet["Detection"]):
+    def current(self) -> Self:
+        """Those of the version whose result the photo shows, in the order of their numbers."""
+        return self.filter(model_version=F("photo__model_version")).order_by("photo", "number")
+
+
+class Detection(models.Model):
+    """One box of one model version on one photo.
+
+    Pixel coordinates of the upright photo, origin top left, x to the right, y down. `class_scores` is the whole
+    class vector in the order of `model_version.labels`; `score` is its maximum (0-1, uncalibrated).
+    """
+
+    photo = models.ForeignKey(Photo, models.CASCADE, related_name="detections", verbose_name=_("photo"))
+    model_version = models.ForeignKey(
+        ModelVersion, models.PROTECT, related_name="+", verbose_name=_("model version")
+    )
+    number = models.PositiveIntegerField(_("number"))
+    label = models.ForeignKey(Label, models.PROTECT, related_name="detections", verbose_name=_("label"))
+    score = models.FloatField(_("confidence"))
+    class_scores = ArrayField(models.FloatField(), verbose_name=_("class scores"))
+    x_min = models.FloatField()
+    y_min = models.FloatField()
+    x_max = models.FloatField()
+    y_max = models.FloatField()
+    box = models.GeneratedField(
+        expression=Func(F("x_min"), F("y_min"), F("x_max"), F("y_max"), function="ST_MakeEnvelope"),
+        # No spatial reference: -1 is how GeoDjango spells PostGIS' unknown, 0 fails in lookups.
+        output_field=gis.PolygonField(srid=-1, spatial_index=False),
+        db_persist=True,
+    )
+
+    objects = DetectionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("detection")
+        verbose_name_plural = _("detections")
+        ordering = ["photo", "number"]
+        indexes = [
+            models.Index(fields=["label", "-photo", "-score"], name="detection_label"),
+        ]
+        constraints = [
+            models.UniqueConstraint(fields=["photo", "model_version", "number"], name="detection_number_on_photo"),
+            models.CheckConstraint(
+                name="detection_box_has_area",
+                condition=Q(x_min__gte=0, y_min__gte=0, x_max__gt=F("x_min"), y_max__gt=F("y_min"))
+                & Q(x_max__lte=30_000, y_max__lte=30_000),
+            ),
+            models.CheckConstraint(name="detection_score_0_1", condition=Q(score__gte=0, score__lte=1)),
+        ]
+
+    def __str__(self) -> str:
+        return f"#{self.number}"
+
+    @property
+    def width_px(self) -> float:
+        return self.x_max - self.x_min
+
+    @property
+    def height_px(self) -> float:
+        return self.y_max - self.y_min
