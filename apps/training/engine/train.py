@@ -1,0 +1,250 @@
+"""Fine-tune a detector: labelled pictures and base weights in, a weights file with its measured quality out.
+
+    python -m apps.training.engine.train --images DIR --coco coco.json --validation names.txt \\
+        --base base.pt --output models/springtails/weights.podura --folder RUN
+
+An interrupted run continues from its last epoch when it is started again with the same folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from apps.training.engine.environment import import_ultralytics
+from apps.training.engine.labelled import Cutting, LabelledPictures, read_coco, recut, stitch
+from apps.training.engine.recipe import Recipe
+from apps.training.engine.weights import (
+    WeightsMetadata,
+    load_checkpoint_model,
+    load_torch_model,
+    save_weights,
+)
+
+if TYPE_CHECKING:
+    from ultralytics.nn.tasks import DetectionModel
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """What is known after an epoch; metrics are Ultralytics' own, of the validation pictures."""
+
+    epoch: int
+    epochs: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedDetector:
+    weights: Path
+    sha256: str
+    metadata: WeightsMetadata
+
+
+def train_detector(
+    *,
+    training: LabelledPictures,
+    validation: LabelledPictures,
+    base: Path,
+    output: Path,
+    folder: Path,
+    recipe: Recipe | None = None,
+    name: str = "detector",
+    licences: Sequence[str] = (),
+    attribution: str = "",
+    on_epoch: Callable[[EpochReport], None] | None = None,
+    device: str = "cpu",
+) -> TrainedDetector:
+    """Fine-tune `base` (an Ultralytics `.pt` or a Podura weights file) and write the best epoch to `output`.
+
+    `folder` holds the pictures as the trainer reads them, its log and its checkpoints; with a `last.pt` in it
+    the run is resumed. Pictures that say where on a plate they lie are recut as well (`labelled.recut`).
+    """
+    recipe = recipe or Recipe()
+    if training.labels != validation.labels:
+        raise ValueError("training and validation pictures have different labels")
+    data = _write_pictures(training, validation, folder / "pictures", size_px=recipe.image_size)
+    best = _run_trainer(data, base, folder, recipe, on_epoch, device)
+    model = load_checkpoint_model(best)
+    metadata = WeightsMetadata(
+        architecture=_architecture(model),
+        labels=training.labels,
+        image_size=recipe.image_size,
+        object_size_px=training.typical_object_px(),
+        name=name,
+        recipe=recipe.as_record() | {"base": base.name, "pictures": len(training.pictures)},
+        licences=tuple(licences),
+        attribution=attribution,
+    )
+    return TrainedDetector(output, save_weights(output, model, metadata), metadata)
+
+
+def _architecture(model: DetectionModel) -> dict[str, Any]:
+    """The model's description without the paths and notes that Ultralytics adds to it."""
+    wanted = ("nc", "scale", "scales", "backbone", "head", "activation", "reg_max", "end2end", "strides")
+    return json.loads(json.dumps({key: model.yaml[key] for key in wanted if key in model.yaml}))  # type: ignore[no-any-return]
+
+
+def _run_trainer(
+    data: Path,
+    base: Path,
+    folder: Path,
+    recipe: Recipe,
+    on_epoch: Callable[[EpochReport], None] | None,
+    device: str,
+) -> Path:
+    import_ultralytics()
+    import torch
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    # Ultralytics sets OMP_NUM_THREADS to 1 when it is imported, which would leave all cores but one idle.
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+    base_model = load_torch_model(base)[0] if base.suffix != ".pt" else load_checkpoint_model(base)
+
+    class Trainer(DetectionTrainer):  # type: ignore[misc]
+        def setup_model(self) -> Any:
+            if self.resume:
+                return super().setup_model()
+            self.model = self.get_model(cfg=base_model.yaml, weights=base_model)
+            return None
+
+    run = folder / "run"
+    last, best = run / "weights" / "last.pt", run / "weights" / "best.pt"
+    overrides = recipe.overrides() | {
+        "model": "podura.yaml",  # a name only: setup_model above makes the net
+        "data": str(data),
+        "device": device,
+        "workers": 1,
+        "project": str(folder),
+        "name": "run",
+        "exist_ok": True,
+    }
+    if last.exists():
+        if _is_finished(last):
+            return best
+        overrides["resume"] = str(last)
+    trainer = Trainer(overrides=overrides)
+
+    def report(running: Any) -> None:
+        metrics = {key: float(value) for key, value in running.metrics.items()}
+        if on_epoch:
+            on_epoch(EpochReport(running.epoch + 1, running.epochs, metrics))
+
+    trainer.add_callback("on_fit_epoch_end", report)
+    trainer.train()
+    return best
+
+
+def _is_finished(checkpoint: Path) -> bool:
+    """Whether a run ended: Ultralytics then strips the optimiser and marks the epoch with -1."""
+    from ultralytics.nn.tasks import torch_safe_load
+
+    epoch: int = torch_safe_load(str(checkpoint), safe_only=True)[0].get("epoch", -1)
+    return epoch == -1
+
+
+def _write_pictures(
+    training: LabelledPictures, validation: LabelledPictures, folder: Path, *, size_px: int
+) -> Path:
+    """Write the pictures and labels as the trainer reads them, with a description made here and nowhere else.
+
+    A description of Ultralytics may name a URL or a script to run, so that none is ever taken from a user.
+    """
+    description = folder / "data.yaml"
+    if description.exists():
+        return description
+    shutil.rmtree(folder, ignore_errors=True)
+    for part, cuttings in (
+        ("train", _training_cuttings(training, size_px)),
+        ("val", _as_cuttings(validation)),
+    ):
+        (folder / part / "images").mkdir(parents=True)
+        (folder / part / "labels").mkdir()
+        for cutting in cuttings:
+            _write_cutting(folder / part, cutting)
+    names = [f"  {index}: {json.dumps(label)}" for index, label in enumerate(training.labels)]
+    lines = [f"path: {json.dumps(str(folder.resolve()))}", "train: train/images", "val: val/images", "names:"]
+    description.write_text("\n".join([*lines, *names, ""]))
+    return description
+
+
+def _as_cuttings(labelled: LabelledPictures) -> Iterator[Cutting]:
+    for picture in labelled.pictures:
+        yield Cutting(picture.path.stem, picture.pixels(), picture.boxes_xyxy_px, picture.labels)
+
+
+def _training_cuttings(labelled: LabelledPictures, size_px: int) -> Iterator[Cutting]:
+    placed = tuple(picture for picture in labelled.pictures if picture.place_px is not None)
+    yield from _as_cuttings(replace(labelled, pictures=labelled.pictures))
+    if placed:
+        originals = {picture.place_px for picture in placed}
+        left = min(x for x, _ in originals)
+        top = min(y for _, y in originals)
+        for cutting in recut(stitch(placed), size_px=size_px):
+            x, y = (int(part[1:]) for part in cutting.name.removesuffix("_t").split("_")[-2:])
+            if cutting.name.endswith("_t") or (x + left, y + top) not in originals:
+                yield cutting
+
+
+def _write_cutting(folder: Path, cutting: Cutting) -> None:
+    Image.fromarray(cutting.pixels).save(folder / "images" / f"{cutting.name}.png", compress_level=1)
+    height, width = cutting.pixels.shape[:2]
+    rows = []
+    for (x1, y1, x2, y2), label in zip(cutting.boxes_xyxy_px.tolist(), cutting.labels.tolist(), strict=True):
+        centre = f"{(x1 + x2) / 2 / width:.6f} {(y1 + y2) / 2 / height:.6f}"
+        rows.append(f"{label} {centre} {(x2 - x1) / width:.6f} {(y2 - y1) / height:.6f}\n")
+    (folder / "labels" / f"{cutting.name}.txt").write_text("".join(rows))
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--images", type=Path, required=True, help="folder of the pictures")
+    parser.add_argument("--coco", type=Path, required=True, help="ground truth in COCO's format")
+    parser.add_argument("--validation", type=Path, required=True, help="text file: a picture's name per line")
+    parser.add_argument("--base", type=Path, required=True, help="Ultralytics .pt or Podura weights file")
+    parser.add_argument("--output", type=Path, required=True, help="weights file to write")
+    parser.add_argument("--folder", type=Path, required=True, help="working folder; start again to resume")
+    parser.add_argument("--name", default="detector")
+    parser.add_argument("--licence", action="append", default=[], help="licence statement, may be repeated")
+    parser.add_argument("--attribution", default="")
+    parser.add_argument("--epochs", type=int, default=Recipe().epochs)
+    parser.add_argument("--seed", type=int, default=Recipe().seed)
+    parser.add_argument("--device", default="cpu", help="cpu, or the number of a CUDA device")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parse(arguments)
+    labelled = read_coco(options.images, options.coco)
+    names = options.validation.read_text().split()
+    trained = train_detector(
+        training=labelled.without(names),
+        validation=labelled.only(names),
+        base=options.base,
+        output=options.output,
+        folder=options.folder,
+        recipe=Recipe(epochs=options.epochs, seed=options.seed),
+        name=options.name,
+        licences=options.licence,
+        attribution=options.attribution,
+        on_epoch=lambda report: print(
+            f"epoch {report.epoch}/{report.epochs} "
+            + " ".join(f"{key}={value:.4f}" for key, value in report.metrics.items()),
+            flush=True,
+        ),
+        device=options.device,
+    )
+    print(f"{trained.weights} {trained.weights.stat().st_size} bytes, sha256 {trained.sha256}")
+
+
+if __name__ == "__main__":
+    main()
