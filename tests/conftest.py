@@ -1,0 +1,63 @@
+"""Fixtures for all tests. The database, Redis and file folder come from tests/settings.py."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.cache import cache
+
+from tests.support.processes import RealProcess, ThrowawayRedis, celery_worker
+
+
+@pytest.fixture(autouse=True)
+def _fresh_cache() -> None:
+    """Rate limits counted in one test must not refuse the next."""
+    cache.clear()
+
+
+@pytest.fixture
+def redis_url() -> str:
+    """The Redis of this test run."""
+    return settings.REDIS_URL
+
+
+@pytest.fixture
+def throwaway_redis() -> Iterator[ThrowawayRedis]:
+    """A Redis of this test alone, started, without persistence; `kill()` and `start()` it at will."""
+    server = ThrowawayRedis()
+    server.start()
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def throwaway_broker(throwaway_redis: ThrowawayRedis) -> Iterator[ThrowawayRedis]:
+    """As `throwaway_redis`, and this process sends its tasks there too."""
+    from kombu import pools
+
+    from project.celery import app
+
+    before = app.conf.broker_url
+
+    def point_to(url: str) -> None:
+        app.conf.broker_url = url
+        pools.reset()
+        app._pool = None
+        app.amqp._producer_pool = None
+
+    point_to(throwaway_redis.url.replace("unix://", "redis+socket://"))
+    yield throwaway_redis
+    point_to(before)
+
+
+@pytest.fixture
+def start_worker(transactional_db: None, throwaway_broker: ThrowawayRedis) -> Iterator[Callable[..., RealProcess]]:
+    """`start_worker(queues="inference")` starts a real Celery worker on this test's database and Redis."""
+    with ExitStack() as workers:
+
+        def start(**options: Any) -> RealProcess:
+            return workers.enter_context(celery_worker(redis_url=throwaway_broker.url, **options))
+
+        yield start
