@@ -35,15 +35,15 @@ def _one_of(name: str, default: str, allowed: tuple[str, ...]) -> str:
 
 
 def _secret_key(*, debug: bool) -> str:
-    """From SECRET_KEY; in DEBUG a key is made once and kept in `.podura/`, so there is no usable default."""
+    """From SECRET_KEY; a self-contained checkout makes a key once and keeps it in `.podura/`: no usable default."""
     if key := env.str("SECRET_KEY", ""):
         return key
-    if not debug:
+    path = STATE_DIR / "secret_key"
+    if not debug and not path.exists():
         raise ImproperlyConfigured("SECRET_KEY must be set when DEBUG is off")
     from django.core.management.utils import get_random_secret_key
 
-    STATE_DIR.mkdir(exist_ok=True)
-    path = STATE_DIR / "secret_key"
+    STATE_DIR.mkdir(mode=0o711, exist_ok=True)
     try:
         with path.open("x") as file:
             path.chmod(0o600)
