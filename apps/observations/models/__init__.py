@@ -6,6 +6,7 @@ from apps.observations.models.detection import Detection
 from apps.observations.models.idempotency import IdempotencyKey
 from apps.observations.models.observation import Licence, MapCell, Observation
 from apps.observations.models.photo import Photo
+from apps.observations.models.place_review import PlaceReview
 from apps.observations.models.survey import Label, Survey
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MapCell",
     "Observation",
     "Photo",
+    "PlaceReview",
     "RefusedFile",
     "Survey",
 ]

@@ -4,8 +4,9 @@ from typing import Any, Self
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.gis.db import models
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db.models import Q
-from django.db.models.functions import Now
+from django.db.models.functions import Now, Upper
 from django.utils.translation import gettext_lazy as _
 
 from apps.observations.models.survey import Survey
@@ -71,6 +72,12 @@ class Observation(models.Model):
         indexes = [
             models.Index(fields=["contributor", "-id"], name="observation_mine"),
             models.Index(fields=["survey", "-id"], name="observation_survey"),
+            models.Index(fields=["observed_at"], name="observation_date"),
+            GinIndex(
+                OpClass(Upper("place_name"), name="gin_trgm_ops"),
+                condition=Q(visibility="public", is_obscured=False) & ~Q(place_name=""),
+                name="observation_public_place_name",
+            ),
         ]
         constraints = [
             models.CheckConstraint(
@@ -91,7 +98,9 @@ class Observation(models.Model):
 class MapCell(models.Model):
     """How many public observations lie in one cell of the world grid: the map's clusters, kept by a trigger.
 
-    A cell of level z spans 360/2**z degrees of longitude and of latitude, counted from (-180, -90).
+    A cell of level z spans 360/2**z degrees of longitude and of latitude, counted from (-180, -90). What a cell holds
+    is the sum over its rows: the trigger only appends changes (`is_change`), so that two people who send at once never
+    wait for each other's transaction; `services.map_cells` folds the changes into one row for each cell later.
     """
 
     survey = models.ForeignKey(Survey, models.CASCADE, related_name="+")
@@ -101,7 +110,15 @@ class MapCell(models.Model):
     observations = models.IntegerField(default=0)
     longitude_sum = models.FloatField(default=0)
     latitude_sum = models.FloatField(default=0)
+    is_change = models.BooleanField(default=False)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["survey", "level", "x", "y"], name="one_map_cell")]
-        indexes = [models.Index(fields=["level", "x", "y"], name="map_cell_window")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["survey", "level", "x", "y"], condition=Q(is_change=False), name="one_map_cell"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["level", "x", "y"], name="map_cell_window"),
+            models.Index(fields=["id"], condition=Q(is_change=True), name="map_cell_changes"),
+        ]

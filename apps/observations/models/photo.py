@@ -94,6 +94,10 @@ class Photo(LeasedWork):
             *LeasedWork.Meta.indexes,
             models.Index(fields=["survey", "-id"], name="photo_survey"),
             models.Index(fields=["observation", "id"], name="photo_observation"),
+            models.Index(
+                fields=["-id"], include=["best_score"], condition=Q(detection_count__gt=0), name="photo_with_animals"
+            ),
+            models.Index(fields=["-finished_at"], condition=Q(status="failed"), name="photo_failed"),
         ]
         constraints = [
             *LeasedWork.Meta.constraints,
