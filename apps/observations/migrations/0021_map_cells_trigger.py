@@ -19,9 +19,9 @@ COLUMNS = "survey_id, level, x, y, observations, longitude_sum, latitude_sum, is
 PLACE = "SELECT survey_id, visibility, public_location, {sign} AS sign FROM {table}"
 MOVED = """
     SELECT {side}.survey_id, {side}.visibility, {side}.public_location, {sign} AS sign
-    FROM old_rows AS old JOIN new_rows AS new USING (id)
-    WHERE (old.survey_id, old.visibility) IS DISTINCT FROM (new.survey_id, new.visibility)
-        OR old.public_location IS DISTINCT FROM new.public_location
+    FROM old_rows AS before JOIN new_rows AS after USING (id)
+    WHERE (before.survey_id, before.visibility) IS DISTINCT FROM (after.survey_id, after.visibility)
+        OR before.public_location IS DISTINCT FROM after.public_location
 """
 
 
@@ -38,7 +38,7 @@ BEGIN
     ELSIF TG_OP = 'DELETE' THEN
         {cells(PLACE.format(sign=-1, table="old_rows"))}
     ELSE
-        {cells(MOVED.format(side="old", sign=-1) + " UNION ALL " + MOVED.format(side="new", sign=1))}
+        {cells(MOVED.format(side="before", sign=-1) + " UNION ALL " + MOVED.format(side="after", sign=1))}
     END IF;
     RETURN NULL;
 END $$;
