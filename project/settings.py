@@ -97,6 +97,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "apps.common.problems.ApiGuardMiddleware",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "apps.common.middleware.KnownMethodsMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -110,7 +111,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
-    "django_structlog.middlewares.RequestMiddleware",
+    "apps.common.request_log.RequestLogMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "apps.common.middleware.TimeZoneMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -271,7 +272,7 @@ SERVER_EMAIL = DEFAULT_FROM_EMAIL
 # --- API ------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework_simplejwt.authentication.JWTAuthentication",
+        "apps.accounts.api.authentication.ApiAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
@@ -281,7 +282,8 @@ REST_FRAMEWORK = {
     "DEFAULT_VERSIONING_CLASS": "rest_framework.versioning.NamespaceVersioning",
     "DEFAULT_THROTTLE_CLASSES": [
         "rest_framework.throttling.AnonRateThrottle",
-        "rest_framework.throttling.UserRateThrottle",
+        "apps.common.throttling.PersonRateThrottle",
+        "apps.common.throttling.ClientRateThrottle",
         "rest_framework.throttling.ScopedRateThrottle",
     ],
     "DEFAULT_THROTTLE_RATES": {
@@ -294,6 +296,8 @@ REST_FRAMEWORK = {
     },
     "EXCEPTION_HANDLER": "apps.common.problems.exception_handler",
     "NUM_PROXIES": TRUSTED_PROXIES,
+    "URL_FORMAT_OVERRIDE": None,
+    "DEFAULT_METADATA_CLASS": None,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SIMPLE_JWT = {
@@ -315,7 +319,10 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "REDOC_DIST": "SIDECAR",
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "apps.observations.api.schema.describe_problems",
+    ],
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "COMPONENT_SPLIT_REQUEST": True,
 }
@@ -362,11 +369,13 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")
+READY_MAX_WAIT_SECONDS = env.int("READY_MAX_WAIT_SECONDS", 3600)  # older waiting work: /readyz says 503
 
 # --- Logs -----------------------------------------------------------------------------------------------
 LOG_FORMAT = _one_of("LOG_FORMAT", "console" if DEBUG or DEMO else "json", ("json", "console"))
 LOG_LEVEL = _one_of("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
+DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # ApiGuardMiddleware has checked or replaced it
 
 from project.logs import configure_logging  # noqa: E402  (needs the settings above)
 

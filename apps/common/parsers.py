@@ -1,30 +1,166 @@
-"""JSON as strict as RFC 8259, and refusals instead of crashes for JSON made to hurt."""
+"""Parsers as strict as their RFCs: refusals instead of crashes for bodies made to hurt, memory bounded."""
 
 import json
+import math
 from typing import IO, Any
 
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig, TooManyFilesSent
+from django.core.files.uploadedfile import TemporaryUploadedFile
+from django.core.files.uploadhandler import FileUploadHandler
+from django.http import QueryDict
+from django.http.multipartparser import MultiPartParser as DjangoMultiPartParser
+from django.http.multipartparser import MultiPartParserError
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ParseError
-from rest_framework.parsers import BaseParser
+from rest_framework.parsers import BaseParser, DataAndFiles
 
 
 class StrictJSONParser(BaseParser):
+    """UTF-8 JSON (RFC 8259) whose names are unique and whose numbers and texts a database can hold."""
+
     media_type = "application/json"
 
     def parse(
-        self, stream: IO[bytes], media_type: str | None = None, parser_context: dict[str, Any] | None = None
+        self,
+        stream: IO[bytes],
+        media_type: str | None = None,
+        parser_context: dict[str, Any] | None = None,  # noqa: ARG002 (the framework calls it so)
     ) -> Any:
-        """Parse UTF-8 JSON; NaN, Infinity, NUL, endless nesting and endless integers are refused (400)."""
+        """Refuse (400) NaN, infinity, NUL, lone surrogates, repeated names, endless nesting or integers."""
         try:
-            text = stream.read().decode()
-            if "\\u0000" in text:
-                raise ParseError(_("The text contains a NUL character."))
-            return json.loads(text, parse_constant=_refuse_constant)
+            data = json.loads(
+                read_bounded(stream).decode(),
+                parse_constant=_refuse_constant,
+                parse_float=_finite_float,
+                object_pairs_hook=_unique_names,
+            )
         except RecursionError as error:
             raise ParseError(_("The JSON is nested too deeply.")) from error
         except ValueError as error:
             raise ParseError(_("This is not valid JSON.")) from error
+        _refuse_unstorable_text(data)
+        return data
+
+
+class StrictFormParser(BaseParser):
+    """A URL-encoded form in UTF-8."""
+
+    media_type = "application/x-www-form-urlencoded"
+
+    def parse(
+        self,
+        stream: IO[bytes],
+        media_type: str | None = None,
+        parser_context: dict[str, Any] | None = None,  # noqa: ARG002 (the framework calls it so)
+    ) -> QueryDict:
+        return QueryDict(read_bounded(stream), encoding="utf-8")
+
+
+class StrictMultiPartParser(BaseParser):
+    """A multipart form whose files go to disk as they come, each no further than one photo may be large."""
+
+    media_type = "multipart/form-data"
+    max_files = 100
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: dict[str, Any] | None = None
+    ) -> "DataAndFiles[Any, Any]":
+        request = (parser_context or {})["request"]
+        meta = {**request.META, "CONTENT_TYPE": media_type}
+        handler = BoundedFileUploadHandler(request, max_files=self.max_files)
+        try:
+            data, files = _MultiPartParser(meta, stream, [handler], "utf-8").parse()
+        except (MultiPartParserError, LookupError, ValueError) as error:
+            raise ParseError(_("This is not a valid multipart form.")) from error
+        if handler.was_cut:
+            raise ParseError(_("The form ends in the middle of a file. Send it again."))
+        return DataAndFiles(data, files)
+
+
+class _MultiPartParser(DjangoMultiPartParser):
+    def sanitize_file_name(self, file_name: str) -> str:
+        """Django drops a file whose name has nothing usable in it; here it is kept, and answered, without one."""
+        return super().sanitize_file_name(file_name) or "-"
+
+
+class BoundedFileUploadHandler(FileUploadHandler):
+    """Streams each file to disk; of one larger than a photo may be, only the limit and a byte are kept.
+
+    The rest of it is read and forgotten, so that the other files of the request still arrive and the door for
+    pictures refuses this one by its size. Open files are bounded too: each holds a descriptor.
+    """
+
+    def __init__(self, request: Any, *, max_files: int) -> None:
+        super().__init__(request)
+        self.max_files = max_files
+        self.max_bytes = settings.PICTURE_MAX_BYTES + 1
+        self.was_cut = False
+        self._files = 0
+        self._kept_bytes = 0
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        self._files += 1
+        if self._files > self.max_files:
+            raise TooManyFilesSent
+        super().new_file(*args, **kwargs)
+        self._kept_bytes = 0
+        self.file = TemporaryUploadedFile(
+            self.file_name, self.content_type, 0, self.charset, self.content_type_extra
+        )
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> None:  # noqa: ARG002 (the framework calls it so)
+        kept = raw_data[: self.max_bytes - self._kept_bytes]
+        self._kept_bytes += len(kept)
+        self.file.write(kept)
+
+    def file_complete(self, file_size: int) -> TemporaryUploadedFile:  # noqa: ARG002 (the framework calls it so)
+        self.file.seek(0)
+        self.file.size = self._kept_bytes
+        return self.file
+
+    def upload_interrupted(self) -> None:
+        self.was_cut = True
+        self.file.close()
+
+
+def read_bounded(stream: IO[bytes]) -> bytes:
+    """The body of a request that is not a file; Django's own limit is not applied to streams."""
+    limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    body = stream.read(limit + 1)
+    if len(body) > limit:
+        raise RequestDataTooBig
+    return body
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(name)
+
+
+def _finite_float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(digits)
+    return number
+
+
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    if len(names) != len(pairs):
+        raise ValueError("repeated name")
+    return names
+
+
+def _refuse_unstorable_text(data: Any) -> None:
+    """NUL and lone surrogates are valid JSON that no database stores. Iterative: depth is the sender's choice."""
+    waiting = [data]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            waiting += [*item, *item.values()]
+        elif isinstance(item, list):
+            waiting += item
+        elif isinstance(item, str) and (
+            "\0" in item or any("\ud800" <= letter <= "\udfff" for letter in item)
+        ):
+            raise ParseError(_("The text contains characters that cannot be stored."))

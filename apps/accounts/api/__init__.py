@@ -1,0 +1,1 @@
+"""Tokens for programs: how they are given, renewed, checked and ended."""

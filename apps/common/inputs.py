@@ -1,0 +1,68 @@
+"""What comes in through the API: serializers that take exactly the fields they name, and texts fit to keep."""
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any, Self
+
+from django.http import QueryDict
+from django.utils.translation import gettext_lazy as _
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail, ValidationError
+
+_KEPT_CONTROLS = "\n\t"
+# They turn the direction of all text around them, so that a name could make a page read backwards.
+_BIDI_OVERRIDES = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Unknown and repeated fields are refused: a misspelt filter must not silently give everything."""
+
+    many_valued: tuple[str, ...] = ()
+
+    @classmethod
+    def validated(cls, data: Any, **context: Any) -> dict[str, Any]:
+        """The validated fields, or `ValidationError`."""
+        serializer: Self = cls(data=data, context=context)
+        serializer.is_valid(raise_exception=True)
+        return dict(serializer.validated_data)
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            errors = {name: [_UNKNOWN] for name in map(_printable, data) if name not in self.fields}
+            if isinstance(data, QueryDict):
+                errors |= {
+                    name: [_REPEATED]
+                    for name in self.fields
+                    if name not in self.many_valued and len(data.getlist(name)) > 1
+                }
+            if errors:
+                raise ValidationError(errors)
+        return super().to_internal_value(data)
+
+
+_UNKNOWN = ErrorDetail(_("There is no such field."), code="unknown_field")
+_REPEATED = ErrorDetail(_("Send this field once."), code="repeated_field")
+
+
+def _printable(name: Any) -> str:
+    """A sender's field name as an answer may repeat it."""
+    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(name))
+    return text[:60]
+
+
+class TextField(serializers.CharField):
+    """Text as it is kept: NFC, without control characters; what was not UTF-8 is refused, not patched."""
+
+    default_error_messages = {
+        "not_utf8": _("The text is not valid UTF-8."),
+        "control": _("The text contains control characters."),
+    }
+
+    def to_internal_value(self, data: Any) -> str:
+        text = super().to_internal_value(data).replace("\r\n", "\n").replace("\r", "\n")
+        text = unicodedata.normalize("NFC", text.translate(_BIDI_OVERRIDES))
+        if "\N{REPLACEMENT CHARACTER}" in text:
+            self.fail("not_utf8")
+        if any(unicodedata.category(letter) == "Cc" and letter not in _KEPT_CONTROLS for letter in text):
+            self.fail("control")
+        return text
