@@ -17,8 +17,10 @@ urlpatterns = [
     path("api/v1/", include("apps.observations.api.urls", namespace="v1")),
     path("api/schema/", SchemaView.as_view(), name="api-schema"),
     path("api/docs/", DocumentationView.as_view(url_name="api-schema"), name="api-docs"),
-    re_path(r"^api(/|$)", nothing_here),
+    re_path(r"^api(?:/|$)", nothing_here),
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
     path("metrics", metrics, name="metrics"),
 ]
+
+handler500 = "apps.common.errors.server_error"

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
@@ -22,26 +22,22 @@ class StrictSerializer(serializers.Serializer[Any]):
     @classmethod
     def validated(cls, data: Any, **context: Any) -> dict[str, Any]:
         """The validated fields, or `ValidationError`."""
-        serializer: Self = cls(data=data, context=context)
+        serializer = cls(data=data, context=context)
         serializer.is_valid(raise_exception=True)
         return dict(serializer.validated_data)
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
-            errors = {name: [_UNKNOWN] for name in map(_printable, data) if name not in self.fields}
+            names: list[str] = list(self.fields.keys())
+            unknown = ErrorDetail(str(_("There is no such field.")), code="unknown_field")
+            errors = {_printable(name): [unknown] for name in data if name not in names}
             if isinstance(data, QueryDict):
-                errors |= {
-                    name: [_REPEATED]
-                    for name in self.fields
-                    if name not in self.many_valued and len(data.getlist(name)) > 1
-                }
+                repeated = ErrorDetail(str(_("Send this field once.")), code="repeated_field")
+                single = [name for name in names if name not in self.many_valued]
+                errors |= {name: [repeated] for name in single if len(data.getlist(name)) > 1}
             if errors:
                 raise ValidationError(errors)
         return super().to_internal_value(data)
-
-
-_UNKNOWN = ErrorDetail(_("There is no such field."), code="unknown_field")
-_REPEATED = ErrorDetail(_("Send this field once."), code="repeated_field")
 
 
 def _printable(name: Any) -> str:

@@ -2,7 +2,8 @@
 
 import json
 import math
-from typing import IO, Any
+from collections.abc import Mapping
+from typing import IO, Any, cast
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, TooManyFilesSent
@@ -24,8 +25,8 @@ class StrictJSONParser(BaseParser):
     def parse(
         self,
         stream: IO[bytes],
-        media_type: str | None = None,
-        parser_context: dict[str, Any] | None = None,  # noqa: ARG002 (the framework calls it so)
+        media_type: str | None = None,  # noqa: ARG002 (the framework calls it so)
+        parser_context: Mapping[str, Any] | None = None,  # noqa: ARG002
     ) -> Any:
         """Refuse (400) NaN, infinity, NUL, lone surrogates, repeated names, endless nesting or integers."""
         try:
@@ -51,8 +52,8 @@ class StrictFormParser(BaseParser):
     def parse(
         self,
         stream: IO[bytes],
-        media_type: str | None = None,
-        parser_context: dict[str, Any] | None = None,  # noqa: ARG002 (the framework calls it so)
+        media_type: str | None = None,  # noqa: ARG002 (the framework calls it so)
+        parser_context: Mapping[str, Any] | None = None,  # noqa: ARG002
     ) -> QueryDict:
         return QueryDict(read_bounded(stream), encoding="utf-8")
 
@@ -64,13 +65,16 @@ class StrictMultiPartParser(BaseParser):
     max_files = 100
 
     def parse(
-        self, stream: IO[bytes], media_type: str | None = None, parser_context: dict[str, Any] | None = None
+        self,
+        stream: IO[bytes],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
     ) -> "DataAndFiles[Any, Any]":
         request = (parser_context or {})["request"]
         meta = {**request.META, "CONTENT_TYPE": media_type}
         handler = BoundedFileUploadHandler(request, max_files=self.max_files)
         try:
-            data, files = _MultiPartParser(meta, stream, [handler], "utf-8").parse()
+            data, files = _MultiPartParser(meta, cast(Any, stream), [handler], "utf-8").parse()
         except (MultiPartParserError, LookupError, ValueError) as error:
             raise ParseError(_("This is not a valid multipart form.")) from error
         if handler.was_cut:
@@ -106,7 +110,7 @@ class BoundedFileUploadHandler(FileUploadHandler):
         super().new_file(*args, **kwargs)
         self._kept_bytes = 0
         self.file = TemporaryUploadedFile(
-            self.file_name, self.content_type, 0, self.charset, self.content_type_extra
+            self.file_name or "-", self.content_type, 0, self.charset, self.content_type_extra
         )
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:  # noqa: ARG002 (the framework calls it so)

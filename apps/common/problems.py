@@ -32,7 +32,6 @@ from rest_framework import exceptions
 logger = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-API_PREFIX = "/api/"
 TITLES = {
     400: gettext_lazy("The request cannot be understood"),
     401: gettext_lazy("You are not signed in"),
@@ -154,7 +153,7 @@ def _from_api_exception(error: exceptions.APIException) -> Problem:  # noqa: PLR
             detail = _("The access token is wrong, has expired or was revoked. Ask for a new one.")
             return Problem(status=401, code="invalid_token", detail=detail)
         case exceptions.Throttled():
-            wait_s = max(1, int(error.wait or 1))
+            wait_s = max(1, int(getattr(error, "wait", None) or 1))
             detail = _("You have sent too many requests. Try again in %(seconds)s seconds.") % {
                 "seconds": wait_s
             }
@@ -249,8 +248,10 @@ class ApiGuardMiddleware:
         # The logs take the id from the header: one that could forge a log line is replaced.
         request.META["HTTP_X_REQUEST_ID"] = request_id
         request.id = request_id  # type: ignore[attr-defined]
-        if not request.path_info.startswith(API_PREFIX):
+        if not (request.path_info + "/").startswith("/api/"):
             return self.get_response(request)
+        if not request.META.get("HTTP_ACCEPT", "*/*").strip():
+            del request.META["HTTP_ACCEPT"]
         problem = self._length_problem(request)
         response = HttpResponse(status=problem.status_code) if problem else self.get_response(request)
         if response.status_code >= HTTPStatus.BAD_REQUEST and not self._is_problem(response):

@@ -15,9 +15,9 @@ from apps.accounts.models import User
 class ApiAuthentication(JWTAuthentication):
     """Bearer tokens, looked up on each request: an account or client that ended takes its tokens along."""
 
-    def authenticate(self, request: Request) -> tuple[User, Token] | None:
+    def authenticate(self, request: Request) -> tuple[User, Token] | None:  # type: ignore[override]
         header = self.get_header(request)
-        raw_token = self.get_raw_token(header) if header is not None else None
+        raw_token = self.get_raw_token(header) if header else None
         if raw_token is None:
             return None
         token = self.get_validated_token(raw_token)
@@ -29,7 +29,7 @@ class ApiAuthentication(JWTAuthentication):
         return holder.user, token
 
 
-class ApiAuthenticationScheme(OpenApiAuthenticationExtension):  # type: ignore[misc]
+class ApiAuthenticationScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = "apps.accounts.api.authentication.ApiAuthentication"
     name = "accessToken"
 

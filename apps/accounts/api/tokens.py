@@ -128,7 +128,7 @@ def token_holder(token: Token) -> TokenHolder | None:
 
 
 def has_verified_email(user: User) -> bool:
-    return EmailAddress.objects.filter(user=user, verified=True).exists()
+    return bool(EmailAddress.objects.filter(user=user, verified=True).exists())
 
 
 def _fingerprint(client: ApiClient) -> str:
