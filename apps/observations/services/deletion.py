@@ -1,0 +1,57 @@
+"""Deleting: rows and the list of their files go in one transaction, the files after it."""
+
+from collections.abc import Iterable
+
+from django.core.files.storage import storages
+from django.db import transaction
+
+from apps.common.tasks import wake
+from apps.observations.models import ArchiveUpload, DiscardedFile, Observation, Photo
+
+_PHOTO_FILES = (("default", "original"), ("renditions", "display"), ("renditions", "thumbnail"))
+_AT_ONCE = 500
+
+
+def discard_files(files: Iterable[tuple[str, str]]) -> None:
+    """List stored files (storage alias, name) for removal; call it in the transaction that deletes their rows."""
+    from apps.observations.tasks import purge_files  # tasks call services
+
+    rows = [DiscardedFile(storage=alias, name=name) for alias, name in files if name]
+    DiscardedFile.objects.bulk_create(rows, ignore_conflicts=True, batch_size=1000)
+    if rows:
+        wake(purge_files)
+
+
+@transaction.atomic
+def delete_photos(*, photo_ids: Iterable[int]) -> int:
+    """Delete photos with their detections, comments and files; gives how many."""
+    photos = list(Photo.objects.select_for_update().filter(pk__in=list(photo_ids)).order_by("pk"))
+    discard_files((alias, getattr(photo, field).name) for photo in photos for alias, field in _PHOTO_FILES)
+    Photo.objects.filter(pk__in=[photo.pk for photo in photos]).delete()
+    return len(photos)
+
+
+def delete_photo(*, photo: Photo) -> None:
+    delete_photos(photo_ids=[photo.pk])
+
+
+@transaction.atomic
+def delete_observation(*, observation: Observation) -> None:
+    """Delete an observation with everything on it; a photo arriving meanwhile is refused by its foreign key."""
+    if not Observation.objects.select_for_update().filter(pk=observation.pk).exists():
+        return
+    delete_photos(photo_ids=Photo.objects.filter(observation=observation.pk).values_list("pk", flat=True))
+    archives = ArchiveUpload.objects.filter(observation=observation.pk)
+    discard_files([("default", name) for name in archives.values_list("file", flat=True)])
+    Observation.objects.filter(pk=observation.pk).delete()
+
+
+def purge_discarded_files() -> int:
+    """Remove listed files, then their entries; gives how many. Removing a file that is gone is no error."""
+    removed = 0
+    while batch := list(DiscardedFile.objects.order_by("pk")[:_AT_ONCE]):
+        for row in batch:
+            storages[row.storage].delete(row.name)
+            row.delete()
+        removed += len(batch)
+    return removed
