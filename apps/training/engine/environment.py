@@ -45,7 +45,7 @@ def import_ultralytics() -> None:
     ultralytics.utils.SETTINGS.update({"sync": False})
     import ultralytics.nn.tasks
 
-    if not ultralytics.nn.tasks._SafeLoad.SUPPORTED:
+    if not ultralytics.nn.tasks._SafeLoad.SUPPORTED:  # noqa: SLF001 - there is no public name for it
         # Ultralytics then silently falls back to the full unpickler, which runs code.
         raise RuntimeError("this PyTorch cannot load checkpoints without running their code")
     Image.MAX_IMAGE_PIXELS = DEFAULT_LIMITS.pixels

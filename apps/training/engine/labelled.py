@@ -57,7 +57,9 @@ class LabelledPictures:
 
     def typical_object_px(self) -> float:
         """The median long side of the boxes in pixels: what the tiling of large pictures is measured by."""
-        sides = [np.ptp(p.boxes_xyxy_px.reshape(-1, 2, 2), axis=1).max(1) for p in self.pictures if len(p.labels)]
+        sides = [
+            np.ptp(p.boxes_xyxy_px.reshape(-1, 2, 2), axis=1).max(1) for p in self.pictures if len(p.labels)
+        ]
         if not sides:
             raise ValueError("no labelled animal in these pictures")
         return float(np.median(np.concatenate(sides)))

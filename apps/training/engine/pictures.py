@@ -285,7 +285,7 @@ def _refuse_raw_preview(picture: Image.Image) -> None:
 def _orientation(picture: Image.Image) -> int:
     try:
         value = picture.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:
+    except Exception:  # noqa: BLE001
         return 1  # damaged metadata is no reason to refuse a sound picture
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -307,7 +307,7 @@ def _webp_canvas_px(content: bytes) -> tuple[int, int]:
 
 
 def _register_heif() -> None:
-    global _heif_is_registered
+    global _heif_is_registered  # noqa: PLW0603
     with _heif_lock:
         if not _heif_is_registered:
             import pillow_heif  # loads a 10 MB library that most processes never need
@@ -366,9 +366,9 @@ def _eight_bit(picture: Image.Image, picture_format: PictureFormat) -> Image.Ima
     if picture.mode == "F":
         floats = np.nan_to_num(np.asarray(picture, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
         low, high = float(floats.min()), float(floats.max())
-        if 0 <= low and high <= 1:
+        if low >= 0 and high <= 1:
             low, high = 0.0, 1.0
-        elif 0 <= low and high <= 255:
+        elif low >= 0 and high <= 255:
             low, high = 0.0, 255.0
         spread = max(high - low, 1e-12)
         return Image.fromarray(np.rint((floats - low) * (255.0 / spread)).astype(np.uint8))
@@ -397,7 +397,7 @@ def _colour_managed(picture: Image.Image, profile: bytes) -> Image.Image | None:
         target = ImageCms.createProfile("sRGB")
         intent = ImageCms.Intent.PERCEPTUAL
         return ImageCms.profileToProfile(picture, source, target, renderingIntent=intent, outputMode="RGB")
-    except Exception:
+    except Exception:  # noqa: BLE001
         return None  # a profile that cannot be read leaves the colours as they are
 
 

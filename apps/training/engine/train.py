@@ -1,6 +1,6 @@
-"""Fine-tune a detector: labelled pictures and base weights in, a weights file with its measured quality out.
+r"""Fine-tune a detector: labelled pictures and base weights in, a weights file with its measured quality out.
 
-    python -m apps.training.engine.train --images DIR --coco coco.json --validation names.txt \\
+    python -m apps.training.engine.train --images DIR --coco coco.json --validation names.txt \
         --base base.pt --output models/springtails/weights.podura --folder RUN
 
 An interrupted run continues from its last epoch when it is started again with the same folder.
@@ -9,19 +9,23 @@ An interrupted run continues from its last epoch when it is started again with t
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
+import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image
 
 from apps.training.engine.environment import import_ultralytics
-from apps.training.engine.labelled import Cutting, LabelledPictures, read_coco, recut, stitch
+from apps.training.engine.labelled import Cutting, LabelledPictures, cut, read_coco, recut, stitch
+from apps.training.engine.letterbox import fitting_scale
 from apps.training.engine.recipe import Recipe
+from apps.training.engine.tiling import windows_of
 from apps.training.engine.weights import (
     WeightsMetadata,
     load_checkpoint_model,
@@ -31,6 +35,10 @@ from apps.training.engine.weights import (
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
+
+
+SMALLEST_VISIBLE_PX: Final = 32.0
+"""Below this long side at the net's input, COCO's border of small objects, pictures are trained on in windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +79,16 @@ def train_detector(
     recipe = recipe or Recipe()
     if training.labels != validation.labels:
         raise ValueError("training and validation pictures have different labels")
-    data = _write_pictures(training, validation, folder / "pictures", size_px=recipe.image_size)
-    best = _run_trainer(data, base, folder, recipe, on_epoch, device)
+    scale = _training_scale(training, recipe.image_size)
+    data = _write_pictures(training, validation, folder / "pictures", recipe.image_size, scale)
+    best = _run_trainer(data, base, folder, recipe, on_epoch=on_epoch, device=device)
     model = load_checkpoint_model(best)
     metadata = WeightsMetadata(
         architecture=_architecture(model),
         labels=training.labels,
         image_size=recipe.image_size,
         object_size_px=training.typical_object_px(),
+        trained_size_px=training.typical_object_px() * scale,
         name=name,
         recipe=recipe.as_record() | {"base": base.name, "pictures": len(training.pictures)},
         licences=tuple(licences),
@@ -98,15 +108,13 @@ def _run_trainer(
     base: Path,
     folder: Path,
     recipe: Recipe,
+    *,
     on_epoch: Callable[[EpochReport], None] | None,
     device: str,
 ) -> Path:
     import_ultralytics()
     import torch
     from ultralytics.models.yolo.detect import DetectionTrainer
-
-    # Ultralytics sets OMP_NUM_THREADS to 1 when it is imported, which would leave all cores but one idle.
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
 
     base_model = load_torch_model(base)[0] if base.suffix != ".pt" else load_checkpoint_model(base)
 
@@ -139,6 +147,11 @@ def _run_trainer(
         if on_epoch:
             on_epoch(EpochReport(running.epoch + 1, running.epochs, metrics))
 
+    def use_all_cores(_: Any) -> None:
+        # Ultralytics leaves one core idle, which on two cores doubles the time, and says so again in validation.
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+    trainer.add_callback("on_train_epoch_start", use_all_cores)
     trainer.add_callback("on_fit_epoch_end", report)
     trainer.train()
     return best
@@ -152,8 +165,18 @@ def _is_finished(checkpoint: Path) -> bool:
     return epoch == -1
 
 
+def _training_scale(labelled: LabelledPictures, size_px: int) -> float:
+    """Pixels of the net's input for one pixel of the pictures: they are shrunk whole if animals stay visible.
+
+    Otherwise they are cut into windows at native scale, as the detector will do with such pictures.
+    """
+    scales = [fitting_scale(p.width_px, p.height_px, size_px) for p in labelled.pictures]
+    whole = statistics.median(scales)
+    return whole if labelled.typical_object_px() * whole >= SMALLEST_VISIBLE_PX else 1.0
+
+
 def _write_pictures(
-    training: LabelledPictures, validation: LabelledPictures, folder: Path, *, size_px: int
+    training: LabelledPictures, validation: LabelledPictures, folder: Path, size_px: int, scale: float
 ) -> Path:
     """Write the pictures and labels as the trainer reads them, with a description made here and nowhere else.
 
@@ -164,45 +187,52 @@ def _write_pictures(
         return description
     shutil.rmtree(folder, ignore_errors=True)
     for part, cuttings in (
-        ("train", _training_cuttings(training, size_px)),
-        ("val", _as_cuttings(validation)),
+        ("train", itertools.chain(_cuttings(training, size_px, scale), _recuttings(training, size_px))),
+        ("val", _cuttings(validation, size_px, scale)),
     ):
         (folder / part / "images").mkdir(parents=True)
         (folder / part / "labels").mkdir()
-        for cutting in cuttings:
-            _write_cutting(folder / part, cutting)
+        for number, cutting in enumerate(cuttings):
+            _write_cutting(folder / part, f"{number:06}_{cutting.name}", cutting)
     names = [f"  {index}: {json.dumps(label)}" for index, label in enumerate(training.labels)]
     lines = [f"path: {json.dumps(str(folder.resolve()))}", "train: train/images", "val: val/images", "names:"]
     description.write_text("\n".join([*lines, *names, ""]))
     return description
 
 
-def _as_cuttings(labelled: LabelledPictures) -> Iterator[Cutting]:
+def _cuttings(labelled: LabelledPictures, size_px: int, scale: float) -> Iterator[Cutting]:
+    """Every picture, whole or in windows."""
+    side = round(size_px / scale)
     for picture in labelled.pictures:
-        yield Cutting(picture.path.stem, picture.pixels(), picture.boxes_xyxy_px, picture.labels)
+        whole = Cutting(picture.path.stem, picture.pixels(), picture.boxes_xyxy_px, picture.labels)
+        if scale < 1.0 or max(picture.width_px, picture.height_px) <= side:
+            yield whole
+        else:
+            windows = windows_of(picture.width_px, picture.height_px, side_px=side, overlap_px=side // 4)
+            yield from cut(whole, windows)
 
 
-def _training_cuttings(labelled: LabelledPictures, size_px: int) -> Iterator[Cutting]:
+def _recuttings(labelled: LabelledPictures, size_px: int) -> Iterator[Cutting]:
+    """New windows of the plate that the pictures were cut from, where they say so, without those they are."""
+    places = [picture.place_px for picture in labelled.pictures if picture.place_px is not None]
+    if not places:
+        return
+    left, top = min(x for x, _ in places), min(y for _, y in places)
     placed = tuple(picture for picture in labelled.pictures if picture.place_px is not None)
-    yield from _as_cuttings(replace(labelled, pictures=labelled.pictures))
-    if placed:
-        originals = {picture.place_px for picture in placed}
-        left = min(x for x, _ in originals)
-        top = min(y for _, y in originals)
-        for cutting in recut(stitch(placed), size_px=size_px):
-            x, y = (int(part[1:]) for part in cutting.name.removesuffix("_t").split("_")[-2:])
-            if cutting.name.endswith("_t") or (x + left, y + top) not in originals:
-                yield cutting
+    for cutting in recut(stitch(placed), size_px=size_px):
+        x, y = (int(part[1:]) for part in cutting.name.removesuffix("_t").split("_")[-2:])
+        if cutting.name.endswith("_t") or (x + left, y + top) not in places:
+            yield cutting
 
 
-def _write_cutting(folder: Path, cutting: Cutting) -> None:
-    Image.fromarray(cutting.pixels).save(folder / "images" / f"{cutting.name}.png", compress_level=1)
+def _write_cutting(folder: Path, name: str, cutting: Cutting) -> None:
+    Image.fromarray(cutting.pixels).save(folder / "images" / f"{name}.png", compress_level=1)
     height, width = cutting.pixels.shape[:2]
     rows = []
     for (x1, y1, x2, y2), label in zip(cutting.boxes_xyxy_px.tolist(), cutting.labels.tolist(), strict=True):
         centre = f"{(x1 + x2) / 2 / width:.6f} {(y1 + y2) / 2 / height:.6f}"
         rows.append(f"{label} {centre} {(x2 - x1) / width:.6f} {(y2 - y1) / height:.6f}\n")
-    (folder / "labels" / f"{cutting.name}.txt").write_text("".join(rows))
+    (folder / "labels" / f"{name}.txt").write_text("".join(rows))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

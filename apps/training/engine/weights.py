@@ -35,7 +35,10 @@ _ARCHITECTURE_KEYS: Final = {
     "nc", "scale", "scales", "backbone", "head", "ch", "channels", "strides", "activation", "depth_multiple",
     "width_multiple", "kpt_shape", "reg_max", "end2end", "yaml_file", "max_channels",
 }  # fmt: skip
-_MODULE_NAME: Final = re.compile(r"^(nn\.|torchvision\.ops\.)?[A-Z][A-Za-z0-9]{0,40}$|^nn\.[A-Za-z0-9]{1,40}$")
+_MODULE_NAME: Final = re.compile(
+    r"^(nn\.|torchvision\.ops\.)?[A-Z][A-Za-z0-9]{0,40}$|^nn\.[A-Za-z0-9]{1,40}$"
+)
+_LAST_CLASS_LAYER: Final = re.compile(r"^model\.\d+\.cv3\.0\.2\.weight$")
 _SAFE_ARGUMENT_WORDS: Final = {"None", "nearest", "bilinear", "bicubic", "nc", "True", "False", "anchors"}
 
 
@@ -54,6 +57,8 @@ class WeightsMetadata:
     """Side in pixels of the square picture the net was trained on."""
     object_size_px: float
     """Median long side of a trained animal, in pixels, at the native scale of the training pictures."""
+    trained_size_px: float = 0.0
+    """The same at the net's input: differs where training pictures were shrunk. 0 stands for equal."""
     name: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -62,6 +67,8 @@ class WeightsMetadata:
 
     def __post_init__(self) -> None:
         _check_metadata(self)
+        if not self.trained_size_px:
+            object.__setattr__(self, "trained_size_px", self.object_size_px)
 
 
 def file_sha256(path: Path) -> str:
@@ -115,6 +122,7 @@ def load_torch_model(path: Path) -> tuple[DetectionModel, WeightsMetadata]:
     try:
         tensors = load(content)
         model = DetectionModel(dict(metadata.architecture), ch=3, nc=len(metadata.labels), verbose=False)
+        _widen_class_branch(model, tensors, metadata)
     except Exception as error:  # a hostile architecture fails wherever it likes inside Ultralytics
         raise WeightsError(f"the net cannot be built: {error}") from error
     known = model.state_dict()
@@ -129,6 +137,24 @@ def load_torch_model(path: Path) -> tuple[DetectionModel, WeightsMetadata]:
     model.load_state_dict({name: value.float() for name, value in tensors.items()}, strict=False)
     model.names = dict(enumerate(metadata.labels))
     return model.float().eval(), metadata
+
+
+def _widen_class_branch(
+    model: DetectionModel, tensors: Mapping[str, torch.Tensor], metadata: WeightsMetadata
+) -> None:
+    """Give the branch that names the animals the width it was trained with.
+
+    Ultralytics derives it from the number of classes, but keeps that of the base weights when it fine-tunes.
+    """
+    from ultralytics.nn.tasks import DetectionModel
+
+    last = next((value for name, value in tensors.items() if _LAST_CLASS_LAYER.match(name)), None)
+    if last is None or last.ndim != 4 or last.shape[1] == model.model[-1].cv3[0][-1].in_channels:
+        return
+    if not 1 <= last.shape[1] <= 1024:
+        raise WeightsError("the class branch has an impossible width")
+    donor = DetectionModel(dict(metadata.architecture), ch=3, nc=int(last.shape[1]), verbose=False)
+    model.load(donor, verbose=False)
 
 
 def load_checkpoint_model(path: Path) -> DetectionModel:
@@ -199,19 +225,24 @@ def _check_metadata(metadata: WeightsMetadata) -> None:
     labels = metadata.labels
     if not 1 <= len(labels) <= MAX_LABELS or len(set(labels)) != len(labels):
         raise WeightsError("labels must be 1 to 10,000 different names")
-    if not all(isinstance(label, str) and 0 < len(label) <= 200 and label.isprintable() for label in labels):
+    names: tuple[object, ...] = labels
+    if not all(isinstance(label, str) and 0 < len(label) <= 200 and label.isprintable() for label in names):
         raise WeightsError("a label is not a printable name")
-    size, object_size = metadata.image_size, metadata.object_size_px
+    size: object = metadata.image_size
     if not isinstance(size, int) or not 64 <= size <= 4096 or size % 32:
         raise WeightsError("image_size must be a multiple of 32 between 64 and 4096")
-    if not isinstance(object_size, int | float) or not (math.isfinite(object_size) and 1 <= object_size <= 1e5):
-        raise WeightsError("object_size_px must be a number of pixels")
+    if not _is_between(metadata.object_size_px, 1, 1e5) or not _is_between(metadata.trained_size_px, 0, 1e5):
+        raise WeightsError("the size of a typical object must be a number of pixels")
     _check_architecture(metadata.architecture)
 
 
-def _check_architecture(architecture: Mapping[str, Any]) -> None:
+def _is_between(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and low <= value <= high
+
+
+def _check_architecture(architecture: object) -> None:
     """Only names of modules and plain numbers: Ultralytics looks names up and evaluates some of the arguments."""
-    if not isinstance(architecture, Mapping) or set(architecture) - _ARCHITECTURE_KEYS:
+    if not isinstance(architecture, dict) or set(architecture) - _ARCHITECTURE_KEYS:
         raise WeightsError("the architecture has unknown entries")
     activation = architecture.get("activation")
     if activation is not None and activation not in ("nn.SiLU()", "nn.ReLU()", "nn.LeakyReLU(0.1)"):
@@ -240,5 +271,3 @@ def _check_plain(value: object) -> None:
             raise WeightsError("a layer has an argument that is not on the list")
     elif not (value is None or isinstance(value, bool | int | float)) or abs(value or 0) > 1e6:
         raise WeightsError("a layer has an argument that is not a plain number")
-
-

@@ -1,0 +1,150 @@
+"""The two ways to run a net: OpenVINO on a CPU, PyTorch on a GPU. Both take squares and give raw head outputs."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apps.training.engine.environment import prepare_environment
+
+if TYPE_CHECKING:
+    from ultralytics.nn.tasks import DetectionModel
+
+Result = TypeVar("Result")
+
+CPU_STREAMS: Final = 2
+"""Measured on two cores: two streams of single pictures beat one batch of eight."""
+
+
+class Runtime(Protocol):
+    """Something that runs one net."""
+
+    name: str
+
+    def run(
+        self, squares: Iterable[NDArray[np.uint8]], reduce: Callable[[NDArray[np.float32]], Result]
+    ) -> Iterator[Result]:
+        """`reduce` of the raw (4 + C, A) output for each (S, S, 3) RGB square, in their order.
+
+        Squares are drawn as they are needed, so that making the next ones overlaps with the running of the net.
+        `reduce` must copy what it keeps.
+        """
+
+
+class OpenVinoRuntime:
+    """Runs a converted model (`convert.py`) in a process without PyTorch."""
+
+    def __init__(self, model: Path, *, precision: str, streams: int = CPU_STREAMS) -> None:
+        prepare_environment()
+        import openvino
+
+        core = openvino.Core()
+        settings = {
+            # Left alone, OpenVINO chooses bf16 by itself wherever the processor has it.
+            "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+            "PERFORMANCE_HINT": "THROUGHPUT" if streams > 1 else "LATENCY",
+            "NUM_STREAMS": str(streams),
+        }
+        self._compiled = core.compile_model(core.read_model(model), "CPU", settings)
+        self._streams = streams
+        self.name = f"openvino-{precision}"
+
+    def run(
+        self, squares: Iterable[NDArray[np.uint8]], reduce: Callable[[NDArray[np.float32]], Result]
+    ) -> Iterator[Result]:
+        import openvino
+
+        queue = openvino.AsyncInferQueue(self._compiled, self._streams + 1)
+        done: dict[int, Result | Exception] = {}
+
+        def finish(request: Any, place: int) -> None:
+            try:
+                done[place] = reduce(request.get_output_tensor(0).data[0])
+            except Exception as error:  # noqa: BLE001 - raised again below, in the caller's thread
+                done[place] = error
+
+        queue.set_callback(finish)
+        given = 0
+        try:
+            for place, square in enumerate(squares):
+                queue.start_async({0: square[None]}, place)
+                while given in done:
+                    yield _value(done.pop(given))
+                    given += 1
+        finally:
+            queue.wait_all()
+        while given in done:
+            yield _value(done.pop(given))
+            given += 1
+
+
+def _value(result: Result | Exception) -> Result:
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+class TorchRuntime:
+    """Runs the net with PyTorch in batches: for a GPU, and as the truth that conversions are checked against."""
+
+    def __init__(self, model: DetectionModel, *, device: str, batch: int) -> None:
+        import torch
+
+        self._device = torch.device(device)
+        if getattr(model.model[-1], "end2end", False):
+            # A one-to-one head drops the class scores inside the net; its one-to-many twin gives them.
+            model.model[-1].end2end = False
+        self._model = model.fuse(verbose=False).eval().to(self._device)
+        self._batch = batch
+        self.name = "torch-cuda" if self._device.type == "cuda" else "torch"
+
+    def exportable(self) -> Any:
+        """The same net as a module whose one output is the raw (B, 4 + C, A) tensor, ready to be traced."""
+        import torch
+        from ultralytics.nn.modules.block import DFL
+
+        class SummedDFL(torch.nn.Module):  # type: ignore[misc]
+            """The expectation over the distances as a sum. As the convolution that Ultralytics writes it as it
+            would run in bf16, and an eighth of a bit there is half a pixel in the picture.
+            """
+
+            def __init__(self, bins: int) -> None:
+                super().__init__()
+                self.bins = bins
+                self.register_buffer("distances", torch.arange(bins, dtype=torch.float32).view(1, bins, 1, 1))
+
+            def forward(self, logits: Any) -> Any:
+                batch, _, anchors = logits.shape
+                shares = logits.view(batch, 4, self.bins, anchors).transpose(2, 1).softmax(1)
+                return (shares * self.distances).sum(1)
+
+        model = copy.deepcopy(self._model)
+        head = model.model[-1]
+        head.export, head.format, head.dynamic = True, "openvino", False
+        if isinstance(getattr(head, "dfl", None), DFL):
+            head.dfl = SummedDFL(head.dfl.c1)
+        return model
+
+    def run(
+        self, squares: Iterable[NDArray[np.uint8]], reduce: Callable[[NDArray[np.float32]], Result]
+    ) -> Iterator[Result]:
+        waiting = iter(squares)
+        while batch := list(itertools.islice(waiting, self._batch)):
+            yield from map(reduce, self._forward(np.stack(batch)))
+
+    def _forward(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(B, S, S, 3) squares to (B, 4 + C, A) raw outputs."""
+        import torch
+
+        with torch.inference_mode():
+            pictures = torch.from_numpy(batch).to(self._device).permute(0, 3, 1, 2).float() / 255
+            output = self._model(pictures)
+        raw = output[0] if isinstance(output, list | tuple) else output
+        result: NDArray[np.float32] = raw.float().cpu().numpy()
+        return result
