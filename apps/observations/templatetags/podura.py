@@ -1,0 +1,58 @@
+"""What templates say often: icons, names of living things, numbers."""
+
+from urllib.parse import urlencode
+
+from django import template
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from apps.observations.models import Label
+
+register = template.Library()
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    """A line icon of `static/common/icons.svg`; decorative, so the text beside it names the thing."""
+    return format_html(
+        '<svg class="icon" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>',
+        static("common/icons.svg"),
+        name,
+    )
+
+
+@register.filter
+def taxon(label: Label) -> SafeString | str:
+    """The label's name; a scientific one in italics, as the field writes it ("sp." stays upright)."""
+    if not label.scientific_name:
+        return label.name
+    name, separator, rest = label.scientific_name.partition(" sp.")
+    return format_html('<em class="taxon">{}</em>{}{}', name, separator, rest)
+
+
+@register.filter
+def percent(share: float | None) -> str:
+    """0.873 -> "87 %" with a narrow space that does not break."""
+    return "" if share is None else f"{share * 100:.0f}\u202f%"
+
+
+@register.simple_tag(takes_context=True)
+def query(context: template.Context, **changes: object) -> str:
+    """The current query string with some parameters replaced (None removes), for links that keep filters."""
+    parameters = context["request"].GET.copy()
+    for name, value in changes.items():
+        if value is None:
+            parameters.pop(name, None)
+        else:
+            parameters[name] = str(value)
+    return "?" + urlencode(list(parameters.lists()), doseq=True)
+
+
+@register.simple_tag
+def swatch(label: Label) -> SafeString:
+    """A dot in the label's colour (an SVG attribute: the CSP refuses inline styles); the name stands beside it."""
+    return format_html(
+        '<svg class="swatch" viewBox="0 0 10 10" aria-hidden="true"><circle cx="5" cy="5" r="4.5" fill="{}"/></svg>',
+        label.colour,
+    )
