@@ -47,8 +47,8 @@ def converted_model(
 ) -> ConvertedModel:
     """The converted form of `weights`, made now if this machine has none yet. Raises `WeightsError`.
 
-    Workers that start together wait for the one that converts. `samples` (a folder with `coco.json` and
-    `images/`) is what a lower precision is judged on; left out, it is the folder `samples` beside the weights,
+    Workers that start together wait for the one that converts. `samples` (a folder of pictures with a
+    `coco.json`) is what a lower precision is judged on; left out, it is the folder `samples` beside the weights,
     else the shipped one. Where its labels are not those of the weights the precision stays fp32.
     """
     cache_dir.mkdir(parents=True, exist_ok=True)

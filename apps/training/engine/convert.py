@@ -44,7 +44,7 @@ def convert(weights: Path, sha256: str, output: Path, samples: Path | None) -> d
     model, metadata = load_torch_model(weights)
     torch_runtime = TorchRuntime(model, device="cpu", batch=1)
     _export(torch_runtime, metadata, output / "model.xml")
-    labelled = read_coco(samples / "images", samples / "coco.json") if samples else None
+    labelled = read_coco(samples, samples / "coco.json") if samples else None
     squares = _squares(labelled, metadata.image_size)
 
     fp32 = OpenVinoRuntime(output / "model.xml", precision="fp32")

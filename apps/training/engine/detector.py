@@ -356,7 +356,7 @@ def load_detector(
 
     On a CPU the net runs converted, from `cache_dir`; the first load converts it in another process, which is
     the only one to import PyTorch, and decides there which precision this machine may use (`conversion.py`).
-    `samples` is a folder with `coco.json` and `images/` that this decision is measured on.
+    `samples` is a folder of pictures with a `coco.json` that this decision is measured on.
 
     Raises `WeightsError` for a wrong digest or a file that is not sound.
     """

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
+
+from apps.training.engine.colours import to_srgb
 
 PictureFormat = Literal["JPEG", "PNG", "WEBP", "TIFF", "HEIF"]
 PictureErrorCode = Literal[
@@ -322,7 +323,11 @@ def _upright_rgb(picture: Image.Image, header: PictureHeader, scale: int) -> Ima
         picture.draft(None, (max(1, stored_width // scale), max(1, stored_height // scale)))
     picture.load()
     profile = picture.info.get("icc_profile")
-    upright = _to_srgb(picture, header.format, profile if isinstance(profile, bytes) else None)
+    upright = to_srgb(
+        picture,
+        profile=profile if isinstance(profile, bytes) else None,
+        may_be_dim=header.format == "TIFF",
+    )
     if header.orientation != 1:
         upright = upright.transpose(_TRANSPOSE_BY_ORIENTATION[header.orientation])
     wanted = (-(-header.width_px // scale), -(-header.height_px // scale))
@@ -330,75 +335,6 @@ def _upright_rgb(picture: Image.Image, header: PictureHeader, scale: int) -> Ima
         upright = upright.reduce(max(1, round(upright.width / wanted[0])))
     upright.info.clear()
     return upright
-
-
-def _to_srgb(picture: Image.Image, picture_format: PictureFormat, profile: bytes | None) -> Image.Image:
-    """An 8-bit RGB copy of a loaded picture of any mode, in sRGB if it names another colour space."""
-    picture = _eight_bit(picture, picture_format)
-    picture = _without_alpha(picture)
-    if picture.mode == "LAB":
-        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
-        return _plain(converted or picture)
-    if profile and picture.mode in ("L", "RGB", "CMYK"):
-        managed = _colour_managed(picture, profile)
-        if managed is not None:
-            return managed
-    return _plain(picture.convert("RGB"))
-
-
-def _plain(picture: Image.Image) -> Image.Image:
-    """A plain `Image` without the file behind it, so that closing the file does not take the pixels along."""
-    if type(picture) is Image.Image:
-        return picture
-    return picture.copy() if picture.mode == "RGB" else picture.convert("RGB")
-
-
-def _eight_bit(picture: Image.Image, picture_format: PictureFormat) -> Image.Image:
-    if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64, copy=False)
-        bits = 16
-        if picture_format == "TIFF":
-            # Microscope cameras store 10, 12 or 14 bits in 16: without this the picture would be black.
-            bits = next(b for b in (8, 10, 12, 14, 16, 64) if int(values.max()) < 1 << b)
-            bits = min(bits, 16)
-        return Image.fromarray(np.clip(values >> (bits - 8), 0, 255).astype(np.uint8))
-    if picture.mode == "F":
-        floats = np.nan_to_num(np.asarray(picture, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-        low, high = float(floats.min()), float(floats.max())
-        if low >= 0 and high <= 1:
-            low, high = 0.0, 1.0
-        elif low >= 0 and high <= 255:
-            low, high = 0.0, 255.0
-        spread = max(high - low, 1e-12)
-        return Image.fromarray(np.rint((floats - low) * (255.0 / spread)).astype(np.uint8))
-    return picture
-
-
-def _without_alpha(picture: Image.Image) -> Image.Image:
-    if picture.mode in ("RGB", "L", "CMYK", "LAB"):
-        return picture
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La", "RGBX") or "transparency" in picture.info:
-        if picture.mode == "RGBX":
-            return picture.convert("RGB")
-        rgba = picture.convert("RGBA")
-        white = Image.new("RGB", rgba.size, "white")
-        white.paste(rgba, mask=rgba.getchannel("A"))
-        return white
-    return picture.convert("L" if picture.mode == "1" else "RGB")
-
-
-def _colour_managed(picture: Image.Image, profile: bytes) -> Image.Image | None:
-    """`picture` converted from its ICC profile to sRGB, or None where the profile is sRGB, damaged or unfit."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in (source.profile.profile_description or "").lower() and picture.mode == "RGB":
-            return None
-        target = ImageCms.createProfile("sRGB")
-        intent = ImageCms.Intent.PERCEPTUAL
-        return ImageCms.profileToProfile(picture, source, target, renderingIntent=intent, outputMode="RGB")
-    except Exception:  # noqa: BLE001
-        return None  # a profile that cannot be read leaves the colours as they are
 
 
 def _as_picture_error(error: Exception, content: bytes, picture_format: PictureFormat) -> PictureError:

@@ -206,7 +206,7 @@ def _parse_metadata(content: bytes) -> WeightsMetadata:
     try:
         header = json.loads(content[8 : 8 + header_bytes])["__metadata__"]
         if header["format"] != FORMAT or len(header["podura"]) > MAX_METADATA_BYTES:
-            raise WeightsError("unknown kind of weights file")
+            raise WeightsError("unknown kind of weights file")  # noqa: TRY301 - beside what it checks
         document = json.loads(header["podura"], parse_constant=_refuse_constant)
         document["labels"] = tuple(document["labels"])
         document["licences"] = tuple(document["licences"])
