@@ -85,7 +85,7 @@ class StrictMultiPartParser(BaseParser):
 class _MultiPartParser(DjangoMultiPartParser):
     def sanitize_file_name(self, file_name: str) -> str:
         """Django drops a file whose name has nothing usable in it; here it is kept, and answered, without one."""
-        return super().sanitize_file_name(file_name) or "-"
+        return super().sanitize_file_name(file_name) or "photo"
 
 
 class BoundedFileUploadHandler(FileUploadHandler):
@@ -110,7 +110,7 @@ class BoundedFileUploadHandler(FileUploadHandler):
         super().new_file(*args, **kwargs)
         self._kept_bytes = 0
         self.file = TemporaryUploadedFile(
-            self.file_name or "-", self.content_type, 0, self.charset, self.content_type_extra
+            self.file_name or "photo", self.content_type, 0, self.charset, self.content_type_extra
         )
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:  # noqa: ARG002 (the framework calls it so)

@@ -56,7 +56,7 @@ class MomentField(serializers.DateTimeField):
         return moment
 
     def _parsed(self, value: Any) -> datetime:
-        if not isinstance(value, str) or len(value) > 40 or not value.isascii():
+        if not isinstance(value, str) or len(value) > 40 or not (value.isascii() and value.isprintable()):
             self.fail("invalid")
         try:
             # In a query string the plus sign of an offset that was not escaped arrives as a blank.

@@ -17,7 +17,7 @@ from apps.observations.services.intake import (
     record_refusal,
     refusal_message,
 )
-from apps.observations.services.observations import create_observation
+from apps.observations.services.observations import clean_name, create_observation
 
 _ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 
@@ -44,9 +44,7 @@ class RefusedPhoto:
 
     @property
     def message(self) -> str:
-        if self.code == "archive":
-            return _("This is an archive. Send the photos themselves, or the archive on the website.")
-        return str(refusal_message(self.code, self.params))
+        return refusal_message(self.code, self.params)
 
 
 @dataclass(slots=True)
@@ -100,16 +98,16 @@ def _observation_of(contributor: User, public_id: uuid.UUID | None) -> Observati
 
 
 def _take(sent: Sent, index: int, file: UploadedFile) -> None:
-    name = file.name or ""
+    name = clean_name(file.name or "")
     try:
         _refuse_archive(file)
         received = receive_photo(observation=sent.observation, file=file, name=name)
     except RefusedPictureError as error:
-        sent.refused.append(RefusedPhoto(index, name[:255], error.code, error.params))
+        sent.refused.append(RefusedPhoto(index, name, error.code, error.params))
         return
     is_ours = received.photo.observation_id == sent.observation.pk
     is_repeated = any(item.photo.pk == received.photo.pk for item in sent.photos)
-    sent.photos.append(SentPhoto(index, name[:255], received.photo, is_duplicate=is_repeated or not is_ours))
+    sent.photos.append(SentPhoto(index, name, received.photo, is_duplicate=is_repeated or not is_ours))
 
 
 def _refuse_archive(file: UploadedFile) -> None:
@@ -118,7 +116,7 @@ def _refuse_archive(file: UploadedFile) -> None:
     signature = file.read(4)
     file.seek(0)
     if signature.startswith(_ZIP_SIGNATURES):
-        raise RefusedPictureError("archive", {})
+        raise RefusedPictureError("archive")
 
 
 def _remember_refusals(sent: Sent) -> None:

@@ -3,9 +3,20 @@
 from django.urls import URLPattern, URLResolver, path
 
 from apps.accounts.api.views import TokenRefreshView, TokenView
+from apps.observations.api import views
 
 app_name = "v1"
 urlpatterns: list[URLPattern | URLResolver] = [
     path("token/", TokenView.as_view(), name="token"),
     path("token/refresh/", TokenRefreshView.as_view(), name="token-refresh"),
+    path("observations/", views.ObservationsView.as_view(), name="observations"),
+    path("observations/<uuid:public_id>/", views.ObservationView.as_view(), name="observation"),
+    path(
+        "observations/<uuid:public_id>/photos/",
+        views.ObservationPhotosView.as_view(),
+        name="observation-photos",
+    ),
+    path("surveys/", views.SurveysView.as_view(), name="surveys"),
+    path("surveys/<slug:slug>/", views.SurveyView.as_view(), name="survey"),
+    path("labels/", views.LabelsView.as_view(), name="labels"),
 ]

@@ -1,13 +1,11 @@
-"""`observations/`, `identify/`, `surveys/` and `labels/`: thin, one class an address."""
+"""`observations/`, `surveys/` and `labels/`: thin, one class an address."""
 
 import uuid
 from http import HTTPStatus
 from typing import Any
 
-from django.core.files.uploadedfile import UploadedFile
 from django.db.models import QuerySet
 from django.shortcuts import get_object_or_404
-from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -15,7 +13,6 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.common.parsers import StrictMultiPartParser
-from apps.common.problems import FieldProblem, Problem
 from apps.observations.api import idempotency, inputs, outputs, reading
 from apps.observations.api.catalogue import label_page, production_versions, survey_page
 from apps.observations.api.links import Links
@@ -24,8 +21,6 @@ from apps.observations.api.representations import sent_photo_body, survey_body
 from apps.observations.api.sending import NothingAcceptedError, Sent, nothing_accepted, send_photos
 from apps.observations.models import Observation, Survey
 from apps.observations.services.deletion import delete_observation
-from apps.observations.services.identify import IdentifyBusyError, identify
-from apps.observations.services.intake import RefusedPictureError
 
 _IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key",
@@ -106,11 +101,6 @@ def _send(request: Request, fields: dict[str, Any], public_id: uuid.UUID | None)
 
 
 def _sent_body(sent: Sent, links: Links) -> dict[str, Any]:
-    ids = dict(
-        Observation.objects.filter(pk__in={item.photo.observation_id for item in sent.photos}).values_list(
-            "pk", "public_id"
-        )
-    )
     return {
         "id": str(sent.observation.public_id),
         "is_new": sent.is_new,
@@ -120,7 +110,7 @@ def _sent_body(sent: Sent, links: Links) -> dict[str, Any]:
                 index=item.index,
                 name=item.name,
                 is_duplicate=item.is_duplicate,
-                observation=ids[item.photo.observation_id],
+                observation=item.photo.observation.public_id,
                 links=links,
             )
             for item in sent.photos
@@ -176,41 +166,6 @@ class ObservationPhotosView(APIView):
 def _visible(request: Request, public_id: uuid.UUID) -> Observation:
     visible: QuerySet[Observation] = Observation.objects.visible_to(request.user)
     return get_object_or_404(visible.select_related("survey", "contributor"), public_id=public_id)
-
-
-class IdentifyView(APIView):
-    parser_classes = (StrictMultiPartParser,)
-    throttle_scope = "identify"
-
-    @extend_schema(
-        operation_id="identify",
-        summary="Identify a photo without keeping it",
-        request={"multipart/form-data": inputs.IdentifyInput},
-        responses={200: outputs.IdentificationOutput},
-        tags=["identify"],
-    )
-    def post(self, request: Request) -> Response:
-        """The animals on one photo, at once. Nothing is stored; 503 with Retry-After when too many ask."""
-        inputs.NoParameters.validated(request.query_params)
-        fields = inputs.IdentifyInput.validated(request.data)
-        file: UploadedFile = fields["photo"]
-        try:
-            found = identify(file.read(), survey=fields["survey"])
-        except RefusedPictureError as error:
-            problem = FieldProblem("photo", error.code, str(error.message))
-            raise Problem(
-                status=400, code="photo_refused", detail=problem.detail, errors=[problem]
-            ) from error
-        except IdentifyBusyError as error:
-            raise Problem(
-                status=503,
-                code="busy",
-                detail=_(
-                    "Too many photos are being looked at. Try again in a moment, or send it as an observation."
-                ),
-                headers={"Retry-After": str(max(1, round(error.retry_after_s)))},
-            ) from error
-        return Response({"survey": fields["survey"].slug, **found})
 
 
 class SurveysView(APIView):
