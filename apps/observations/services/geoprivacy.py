@@ -95,8 +95,7 @@ def reobscure(changed: Survey | Label) -> PlaceReview:
             failure_reason="",
             finished_at=None,
         )
-    review.refresh_from_db()
-    return review
+    return PlaceReview.objects.get(pk=review.pk)
 
 
 def continue_review(review: PlaceReview) -> bool:
@@ -105,6 +104,8 @@ def continue_review(review: PlaceReview) -> bool:
     The batch and the position after it are written in one transaction, under the claim's token: a worker that died
     or lost its claim repeats or skips nothing.
     """
+    if review.lease_token is None:
+        return False
     with transaction.atomic():
         held = PlaceReview.objects.held(review.lease_token).select_for_update().filter(pk=review.pk).first()
         if held is None:
@@ -121,7 +122,7 @@ def continue_review(review: PlaceReview) -> bool:
         held.reviewed += len(ids)
         held.changed += _review_batch(ids)
         held.save(update_fields=["next_observation", "reviewed", "changed"])
-        PlaceReview.objects.heartbeat(held.lease_token)
+        PlaceReview.objects.heartbeat(review.lease_token)
     return True
 
 
@@ -175,7 +176,7 @@ def _to_be_blurred(observations: Collection[Observation]) -> set[int | None]:
     asked = [row for row in others if row.survey_id in sensitive]
     if not asked:
         return hidden
-    ids = [row.pk for row in asked if row.pk is not None]
+    ids = [row.pk for row in asked]  # a new one's None matches nothing
     found = Detection.objects.filter(photo__observation__in=ids, label__in=labels)
     photos = Photo.objects.filter(observation__in=ids)
     settled = set(photos.values_list("observation", flat=True))
