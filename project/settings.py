@@ -211,6 +211,8 @@ STORAGES = storages_from_url(
     if env.bool("STATIC_MANIFEST", not DEBUG)
     else "django.contrib.staticfiles.storage.StaticFilesStorage",
 )
+# How workers load weights: (path, *, sha256, cache_dir) -> Detector. Tests without a model name a stand-in.
+DETECTOR_LOADER = "apps.training.engine.detector.load_detector"
 MODEL_CACHE_DIR = Path(env.str("MODEL_CACHE_DIR", str(STATE_DIR / "models")))
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", str(STATE_DIR / "static")))
@@ -290,7 +292,7 @@ REST_FRAMEWORK = {
         "anon": env.str("THROTTLE_ANON", "120/min"),
         "user": env.str("THROTTLE_USER", "600/min"),
         "token": env.str("THROTTLE_TOKEN", "20/min"),
-        "upload": env.str("THROTTLE_UPLOAD", "1000/hour"),
+        "upload": env.str("THROTTLE_UPLOAD", "3000/hour"),
         "identify": env.str("THROTTLE_IDENTIFY", "60/min"),
         "export": env.str("THROTTLE_EXPORT", "10/hour"),
     },
@@ -318,6 +320,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",

@@ -5,15 +5,36 @@ and Celery only wakes workers. A worker *claims* rows (a short transaction), wor
 and *finishes* them with the token of its claim: a worker that lost its lease can no longer write.
 """
 
+import mmap
+import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Self
 
+import structlog
 from django.conf import settings
-from django.db import models, transaction
-from django.db.models import F, Q
+from django.db import Error as DatabaseError
+from django.db import connection, models, transaction
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
+
+logger = structlog.get_logger(__name__)
+
+# One byte that a worker's children share with it: they are forked after this module was imported. Celery tells the
+# parent only that it should end; a child that does not know would start the next batch.
+_stopping = mmap.mmap(-1, 1)
+
+
+def ask_to_stop(*_args: Any, **_kwargs: Any) -> None:
+    """Have the loops of this worker's processes end after what they have begun."""
+    _stopping[0] = 1
+
+
+def is_stopping() -> bool:
+    return bool(_stopping[0])
 
 
 class WorkStatus(models.TextChoices):
@@ -34,16 +55,18 @@ class LeasedWorkQuerySet(models.QuerySet[Any]):
             Q(status=WorkStatus.PENDING) | Q(status=WorkStatus.PROCESSING, lease_until__lt=Now())
         )
 
-    def claim(self, *, limit: int) -> list[Any]:
+    def claim(self, *, limit: int, only_fresh: bool = False) -> list[Any]:
         """Take up to `limit` rows for one worker; all carry the same `lease_token`.
 
         A row that already cost a worker its life (attempts > 0) is claimed alone, so that one poisonous
-        input cannot take its neighbours with it.
+        input cannot take its neighbours with it. `only_fresh` leaves such rows to a later claim.
         """
+        waiting = self.claimable()
+        if only_fresh:
+            waiting = waiting.filter(attempts=0)
         with transaction.atomic():
             rows = list(
-                self.claimable()
-                .select_for_update(skip_locked=True, of=("self",))
+                waiting.select_for_update(skip_locked=True, of=("self",))
                 .order_by("priority", "queued_at", "pk")
                 .values_list("pk", "attempts")[:limit]
             )
@@ -52,7 +75,7 @@ class LeasedWorkQuerySet(models.QuerySet[Any]):
             if not chosen:
                 return []
             token = uuid.uuid4()
-            self.model._default_manager.filter(pk__in=chosen).update(
+            self.model._default_manager.filter(pk__in=chosen).update(  # noqa: SLF001 (documented)
                 status=WorkStatus.PROCESSING,
                 lease_token=token,
                 lease_until=Now() + timedelta(seconds=settings.JOB_LEASE_SECONDS),
@@ -75,6 +98,17 @@ class LeasedWorkQuerySet(models.QuerySet[Any]):
         """Give rows back untouched (a worker told to stop): the attempt does not count."""
         return self.held(token).update(
             status=WorkStatus.PENDING, lease_token=None, lease_until=None, attempts=F("attempts") - 1
+        )
+
+    def give_back_after_error(self, token: uuid.UUID, *, reason: str) -> int:
+        """End the attempt of rows whose work broke: they wait for their next one, or fail with the reason."""
+        is_last = Q(attempts__gte=settings.JOB_MAX_ATTEMPTS)
+        return self.held(token).update(
+            status=Case(When(is_last, then=Value(WorkStatus.FAILED)), default=Value(WorkStatus.PENDING)),
+            finished_at=Case(When(is_last, then=Now()), default=None),
+            failure_reason=reason[:500],
+            lease_token=None,
+            lease_until=None,
         )
 
     def exhausted(self) -> Self:
@@ -151,15 +185,47 @@ class LeasedWork(models.Model):
 
     def finish(self, *, status: WorkStatus = WorkStatus.DONE, reason: str = "", **changes: Any) -> None:
         """End this attempt if its claim still holds, else raise `LeaseLostError`; nothing is written then."""
-        done = type(self)._default_manager.filter(
-            pk=self.pk, lease_token=self.lease_token, status=WorkStatus.PROCESSING
-        ).update(
-            status=status,
-            failure_reason=reason[:500],
-            finished_at=Now(),
-            lease_token=None,
-            lease_until=None,
-            **changes,
+        done = (
+            type(self)
+            ._default_manager.filter(pk=self.pk, lease_token=self.lease_token, status=WorkStatus.PROCESSING)
+            .update(
+                status=status,
+                failure_reason=reason[:500],
+                finished_at=Now(),
+                lease_token=None,
+                lease_until=None,
+                **changes,
+            )
         )
         if not done:
             raise LeaseLostError(f"{type(self).__name__} {self.pk}")
+
+
+@contextmanager
+def kept_lease(rows: LeasedWorkQuerySet, token: uuid.UUID) -> Iterator[None]:
+    """Extend the lease of a claim for as long as the block runs, from a thread with a connection of its own.
+
+    The thread connects at its first beat only, so that short work costs nothing.
+    """
+    ended = threading.Event()
+
+    def beat() -> None:
+        try:
+            while not ended.wait(settings.JOB_LEASE_SECONDS / 3):
+                try:
+                    if not rows.all().heartbeat(token):
+                        return
+                except DatabaseError as error:
+                    # The work goes on: if the database is back before the lease ends, nothing happened.
+                    logger.warning("heartbeat_not_written", error=str(error))
+                    connection.close()
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -10,14 +10,19 @@ from typing import Any
 
 import structlog
 from celery import Task, shared_task
+from django.conf import settings
 from django.db import transaction
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from apps.common.heartbeat import broker
+
 logger = structlog.get_logger(__name__)
 
 
-def task(*, queue: str, soft_limit_s: int, hard_limit_s: int | None = None) -> Callable[[Callable[..., None]], Task]:
+def task(
+    *, queue: str, soft_limit_s: int, hard_limit_s: int | None = None
+) -> Callable[[Callable[..., None]], Task]:
     """Declare a task on a queue, acknowledged late, given back when its process dies, limited in time."""
 
     def decorate(function: Callable[..., None]) -> Task:
@@ -46,3 +51,35 @@ def send(function: Task, **kwargs: Any) -> None:
 def wake(function: Task, **kwargs: Any) -> None:
     """Wake a worker once the current transaction is committed."""
     transaction.on_commit(partial(send, function, **kwargs))
+
+
+def send_once(function: Task) -> None:
+    """As `send`, unless the same wake-up still waits in the queue: five hundred photos need one, not five hundred.
+
+    The task must call `is_awake` before it looks for work: what is committed before that is seen by it, what comes
+    after sends anew. The mark outlives a lost message for one sweep only.
+    """
+    try:
+        if not broker().set(_mark(function), 1, nx=True, ex=settings.JOB_SWEEP_SECONDS):
+            return
+    except RedisError as error:
+        logger.warning("wake_up_not_sent", task=function.name, error=str(error))
+        return
+    send(function)
+
+
+def is_awake(function: Task) -> None:
+    """The wake-up has arrived; the next one is sent again."""
+    try:
+        broker().delete(_mark(function))
+    except RedisError:
+        return  # the mark ends by itself
+
+
+def wake_once(function: Task) -> None:
+    """`send_once` when the current transaction is committed."""
+    transaction.on_commit(partial(send_once, function))
+
+
+def _mark(function: Task) -> str:
+    return f"{settings.CELERY_BROKER_TRANSPORT_OPTIONS['global_keyprefix']}woken:{function.name}"

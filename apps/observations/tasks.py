@@ -1,8 +1,87 @@
-"""Wake-ups for the work that stands in the database."""
+"""Wake-ups for the work that stands in the database. Each may run twice, or late, without harm."""
 
-from apps.common.tasks import task
+from typing import Any
+
+from celery.signals import worker_ready, worker_shutting_down
+
+from apps.common.leased import LeasedWorkQuerySet, ask_to_stop
+from apps.common.tasks import is_awake, send, send_once, task
+from apps.observations.models import ArchiveUpload, DiscardedFile, Photo, PlaceReview
+from apps.observations.services.archives import read_next_archive
+from apps.observations.services.deletion import purge_discarded_files
+from apps.observations.services.detection import detect_photos
+from apps.observations.services.geoprivacy import continue_review
+from apps.observations.services.identify import serve_identifications
+from apps.observations.services.map_cells import fold_map_cells
+
+DETECT_SECONDS = 5.0
+READ_SECONDS = 15.0
+
+
+@task(queue="inference", soft_limit_s=1_200)
+def detect_waiting() -> None:
+    """Work on waiting photos for some seconds, so that other work of this queue gets its turn."""
+    is_awake(detect_waiting)
+    if detect_photos(seconds=DETECT_SECONDS, between=serve_identifications):
+        send_once(detect_waiting)
+
+
+@task(queue="inference", soft_limit_s=120)
+def identify_waiting() -> None:
+    serve_identifications()
+
+
+@task(queue="default", soft_limit_s=1_200)
+def read_archives() -> None:
+    """Read zip archives for some seconds."""
+    is_awake(read_archives)
+    if read_next_archive(seconds=READ_SECONDS):
+        send_once(read_archives)
+
+
+@task(queue="default", soft_limit_s=600)
+def review_places() -> None:
+    """Compute public places anew, because what is sensitive changed."""
+    is_awake(review_places)
+    for review in PlaceReview.objects.all().claim(limit=1):
+        while continue_review(review):
+            pass
+        send_once(review_places)
+
+
+@task(queue="default", soft_limit_s=600)
+def purge_files() -> None:
+    """Remove files whose rows are gone."""
+    is_awake(purge_files)
+    purge_discarded_files()
+
+
+@task(queue="default", soft_limit_s=120)
+def fold_map() -> None:
+    fold_map_cells()
 
 
 @task(queue="default", soft_limit_s=60)
 def sweep() -> None:
-    """Send wake-ups again and give up work whose last attempt fell silent."""
+    """Give up work whose last attempt fell silent, and wake workers for all that waits."""
+    for model, wake_up in (
+        (Photo, detect_waiting),
+        (ArchiveUpload, read_archives),
+        (PlaceReview, review_places),
+    ):
+        rows: LeasedWorkQuerySet = model.objects.all()
+        rows.give_up_exhausted()
+        if rows.claimable().exists():
+            send_once(wake_up)
+    if DiscardedFile.objects.exists():
+        send_once(purge_files)
+    send(fold_map)
+
+
+@worker_ready.connect
+def _sweep_at_start(**_kwargs: Any) -> None:
+    """Whatever was lost while no worker ran is found now, not at the next beat."""
+    send(sweep)
+
+
+worker_shutting_down.connect(ask_to_stop)

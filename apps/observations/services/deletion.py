@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 
+import structlog
 from django.core.files.storage import storages
 from django.db import transaction
 
-from apps.common.tasks import wake
+from apps.common.tasks import wake_once
 from apps.observations.models import ArchiveUpload, DiscardedFile, Observation, Photo
 
+logger = structlog.get_logger(__name__)
 _PHOTO_FILES = (("default", "original"), ("renditions", "display"), ("renditions", "thumbnail"))
 _AT_ONCE = 500
 
@@ -19,7 +21,7 @@ def discard_files(files: Iterable[tuple[str, str]]) -> None:
     rows = [DiscardedFile(storage=alias, name=name) for alias, name in files if name]
     DiscardedFile.objects.bulk_create(rows, ignore_conflicts=True, batch_size=1000)
     if rows:
-        wake(purge_files)
+        wake_once(purge_files)
 
 
 @transaction.atomic
@@ -47,11 +49,19 @@ def delete_observation(*, observation: Observation) -> None:
 
 
 def purge_discarded_files() -> int:
-    """Remove listed files, then their entries; gives how many. Removing a file that is gone is no error."""
-    removed = 0
-    while batch := list(DiscardedFile.objects.order_by("pk")[:_AT_ONCE]):
+    """Remove listed files, then their entries; gives how many. Removing a file that is gone is no error.
+
+    A file that cannot be removed now stays listed for the next time and does not stop the others.
+    """
+    removed = last = 0
+    while batch := list(DiscardedFile.objects.filter(pk__gt=last).order_by("pk")[:_AT_ONCE]):
+        last = batch[-1].pk
         for row in batch:
-            storages[row.storage].delete(row.name)
+            try:
+                storages[row.storage].delete(row.name)
+            except Exception as error:  # noqa: BLE001  (each storage raises the errors of its own library)
+                logger.warning("file_not_removed", storage=row.storage, error=type(error).__name__)
+                continue
             row.delete()
-        removed += len(batch)
+            removed += 1
     return removed

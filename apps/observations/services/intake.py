@@ -1,5 +1,7 @@
 """The one door for pictures: form, folder, zip, API and command line all come through `receive_photo`."""
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import uuid
@@ -17,10 +19,10 @@ from django.core.files.storage import Storage
 from django.db import IntegrityError, transaction
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
-from django.utils.translation import gettext as _
+from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy
 
-from apps.common.tasks import wake
+from apps.common.tasks import wake_once
 from apps.observations.decoding import DecodingPool
 from apps.observations.models import ArchiveUpload, Observation, Photo, RefusedFile
 from apps.observations.renditions import PreparedPicture
@@ -38,21 +40,31 @@ _REFUSALS: dict[str, Any] = {
     "too_many_pixels": gettext_lazy(
         "The picture has more than %(limit_megapixels)s megapixels. Crop it, or send it in parts."
     ),
-    "too_long_side": gettext_lazy("A side of the picture is longer than %(limit)s pixels. Crop it, or send it in parts."),
+    "too_long_side": gettext_lazy(
+        "A side of the picture is longer than %(limit)s pixels. Crop it, or send it in parts."
+    ),
     "too_small": gettext_lazy("The picture has only %(width)s × %(height)s pixels. Send the original."),
     "animated": gettext_lazy("The file holds several pictures. Send the one you mean as a single picture."),
-    "truncated": gettext_lazy("The file is cut off: its end is missing. Copy it again from the camera and send that."),
+    "truncated": gettext_lazy(
+        "The file is cut off: its end is missing. Copy it again from the camera and send that."
+    ),
     "corrupt": gettext_lazy("The file is damaged and cannot be read. Send the original."),
-    "decoder_limit": gettext_lazy("The file takes too much memory or time to open. Save it again as JPEG and send that."),
+    "decoder_limit": gettext_lazy(
+        "The file takes too much memory or time to open. Save it again as JPEG and send that."
+    ),
+    "archive": gettext_lazy("This is an archive. Send the photos themselves, or the archive on the website."),
     "archive_not_a_zip": gettext_lazy("This is not a zip archive that can be read. Make it again."),
     "archive_too_large": gettext_lazy("The archive holds more than %(limit_size)s. Send it in parts."),
     "archive_too_many_files": gettext_lazy("The archive holds more than %(limit)s files. Send it in parts."),
     "archive_encrypted": gettext_lazy("The archive is protected by a password. Make one without."),
     "archive_method": gettext_lazy("The archive uses a compression that is not read. Make an ordinary zip."),
     "archive_damaged": gettext_lazy("This part of the archive is damaged. Make the archive again."),
-    "archive_unsafe_name": gettext_lazy("The file's name in the archive points outside of it, so it was not read."),
+    "archive_unsafe_name": gettext_lazy(
+        "The file's name in the archive points outside of it, so it was not read."
+    ),
     "archive_link": gettext_lazy("This is a link, not a file. Put the picture itself into the archive."),
     "archive_nested": gettext_lazy("An archive inside the archive is not opened. Send it by itself."),
+    "duplicate": gettext_lazy("You sent this photo on %(sent_on)s already."),
     "archive_bomb": gettext_lazy("The file unpacks to far more than its size, so it was not read."),
 }
 _UNKNOWN_REFUSAL = gettext_lazy("The file could not be taken. Send the original.")
@@ -83,10 +95,16 @@ def refusal_message(code: str, params: Mapping[str, Any]) -> str:
     limit = values.get("limit")
     if isinstance(limit, int):
         values |= {"limit_size": filesizeformat(limit), "limit_megapixels": limit // 1_000_000}
+    if isinstance(sent_at := values.get("sent_at"), str):
+        values["sent_on"] = date_format(timezone.localtime(datetime.fromisoformat(sent_at)), "DATE_FORMAT")
     try:
         return str(_REFUSALS[code]) % values
     except KeyError:
         return str(_UNKNOWN_REFUSAL)
+
+
+def is_refusal_code(code: str) -> bool:
+    return code in _REFUSALS
 
 
 def picture_limits() -> PictureLimits:
@@ -142,7 +160,7 @@ def receive_photo(*, observation: Observation, file: BinaryIO | File[Any], name:
         try:
             with transaction.atomic():
                 photo.save(force_insert=True)
-                wake(detect_waiting)
+                wake_once(detect_waiting)
         except IntegrityError:
             # Its twin arrived in the meantime; or the observation was deleted, and then the error stands.
             earlier = _sent_before(observation, sha256)
@@ -170,17 +188,6 @@ def record_refusal(
     return RefusedFile.objects.get_or_create(
         archive=archive, archive_index=archive_index, defaults={"observation": observation, **values}
     )[0]
-
-
-def failure_message(photo: Photo) -> str:
-    """Why detection of a photo failed, for people; empty when it did not."""
-    if not photo.failure_reason:
-        return ""
-    if photo.failure_reason in _REFUSALS:
-        return refusal_message(photo.failure_reason, {})
-    if photo.failure_reason == "original_missing":
-        return _("The stored original cannot be read. We have been told; please try again later.")
-    return _("The detector failed on this photo several times. We have been told; you can try again.")
 
 
 def _digest(stream: BinaryIO) -> tuple[str, int]:
@@ -237,7 +244,9 @@ def _aware(taken_at: str) -> datetime | None:
     return moment if moment.tzinfo else timezone.make_aware(moment, timezone.get_default_timezone())
 
 
-def _store(stored: list[tuple[Storage, str]], photo: Photo, field: str, name: str, content: File[Any]) -> None:
+def _store(
+    stored: list[tuple[Storage, str]], photo: Photo, field: str, name: str, content: File[Any]
+) -> None:
     target = getattr(photo, field)
     target.save(name, content, save=False)
     stored.append((target.storage, target.name))
@@ -252,5 +261,3 @@ def _files_or_nothing() -> Iterator[list[tuple[Storage, str]]]:
     finally:
         for storage, name in stored:
             storage.delete(name)
-
-

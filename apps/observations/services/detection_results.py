@@ -1,0 +1,173 @@
+"""What the model found on a batch of photos, written in one transaction."""
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
+from uuid import UUID
+
+import numpy as np
+import structlog
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils.text import slugify
+
+from apps.common.leased import WorkStatus
+from apps.observations.models import Detection, Label, Observation, Photo, Survey
+from apps.observations.numbering import reading_order
+from apps.observations.services.geoprivacy import review_public_location
+from apps.observations.signals import photos_detected
+from apps.training.engine.types import DetectedBoxes
+from apps.training.models import ModelVersion
+
+logger = structlog.get_logger(__name__)
+
+Outcome = DetectedBoxes | str
+"""The boxes on a photo, or the code of the reason why there are none."""
+
+_MAX_SIDE_PX = 30_000
+_CHANGED_BOX = ["label", "score", "class_scores", "x_min", "y_min", "x_max", "y_max"]
+
+
+def save_outcomes(
+    *, token: UUID, survey: Survey, version: ModelVersion, outcomes: Mapping[int, Outcome]
+) -> list[int]:
+    """Write the outcomes (by photo id) of the claim with this token; gives the ids of the photos written.
+
+    Photos that the claim no longer holds (deleted, or held by another worker since) are left alone. A box keeps its row
+    from one run of a version to the next, and with it the remarks on it.
+    """
+    with transaction.atomic():
+        _lock_places(outcomes)
+        held = list(
+            Photo.objects.held(token).filter(pk__in=outcomes).select_for_update(of=("self",)).order_by("pk")
+        )
+        found = {photo: outcome for photo in held if isinstance(outcome := outcomes[photo.pk], DetectedBoxes)}
+        labels = _labels(survey, version) if found else []
+        boxes = {photo: detections(photo, version, labels, result) for photo, result in found.items()}
+        _replace_boxes(version, boxes)
+        for photo in held:
+            _settle(photo, version, outcomes[photo.pk], boxes.get(photo, []))
+        Photo.objects.bulk_update(
+            held,
+            [
+                "status",
+                "failure_reason",
+                "finished_at",
+                "lease_token",
+                "lease_until",
+                "model_version",
+                "detection_count",
+                "best_score",
+                "detection_ms",
+            ],
+        )
+        placed = [photo.observation_id for photo in held]
+        review_public_location(
+            Observation.objects.filter(pk__in=placed, location__isnull=False).values_list("pk", flat=True)
+        )
+        if found:
+            news = [photo.pk for photo in found]
+            transaction.on_commit(partial(_tell, news, version))
+    if lost := len(outcomes) - len(held):
+        logger.warning("results_dropped", photos=lost, reason="no longer held by this claim")
+    return [photo.pk for photo in held]
+
+
+def detections(
+    photo: Photo, version: ModelVersion, labels: list[Label], result: DetectedBoxes
+) -> list[Detection]:
+    """Unsaved rows, numbered in reading order; a box without area inside the photo is left out."""
+    limits = np.array([result.width_px, result.height_px] * 2, np.float64).clip(0, _MAX_SIDE_PX)
+    boxes = np.minimum(result.boxes_xyxy_px.astype(np.float64).clip(0), limits)
+    scores = result.class_scores.astype(np.float64).clip(0, 1)
+    is_sound = (
+        np.isfinite(boxes).all(axis=1)
+        & np.isfinite(scores).all(axis=1)
+        & (boxes[:, 2] > boxes[:, 0])
+        & (boxes[:, 3] > boxes[:, 1])
+    )
+    kept = np.flatnonzero(is_sound)
+    order = kept[reading_order(boxes[kept])]
+    return [
+        Detection(
+            photo=photo,
+            model_version=version,
+            number=number,
+            label=labels[int(result.labels[index])],
+            score=float(scores[index].max()),
+            class_scores=scores[index].tolist(),
+            **dict(zip(("x_min", "y_min", "x_max", "y_max"), boxes[index].tolist(), strict=True)),
+        )
+        for number, index in enumerate(order, start=1)
+    ]
+
+
+def labels_of(survey: Survey, codes: Collection[str]) -> list[Label]:
+    """The survey's labels for the model's label list, in its order; one the survey lacks is made."""
+    slugs = [slugify(code).replace("-", "_").upper()[:40] if not _is_code(code) else code for code in codes]
+    known = {label.code: label for label in Label.objects.filter(survey=survey, code__in=slugs)}
+    for code, slug in zip(codes, slugs, strict=True):
+        if slug not in known:
+            known[slug] = Label.objects.get_or_create(
+                survey=survey,
+                code=slug,
+                defaults={"scientific_name": "" if slug == code else code[:160], "rank": Label.Rank.OTHER},
+            )[0]
+    return [known[slug] for slug in slugs]
+
+
+def _is_code(text: str) -> bool:
+    return 0 < len(text) <= 40 and all(c.isascii() and (c.isalnum() or c in "-_") for c in text)
+
+
+def _labels(survey: Survey, version: ModelVersion) -> list[Label]:
+    return labels_of(survey, version.labels)
+
+
+def _lock_places(photo_ids: Iterable[int]) -> None:
+    """Lock the observations whose public place may change before their photos, in the order deletion locks them."""
+    placed = Observation.objects.filter(photos__in=list(photo_ids), location__isnull=False)
+    ids = sorted(set(placed.values_list("pk", flat=True)))
+    if ids:
+        list(Observation.objects.select_for_update().filter(pk__in=ids).order_by("pk").values_list("pk"))
+
+
+def _replace_boxes(version: ModelVersion, boxes: Mapping[Photo, list[Detection]]) -> None:
+    rows = [row for photo_rows in boxes.values() for row in photo_rows]
+    if rows:
+        Detection.objects.bulk_create(
+            rows,
+            update_conflicts=True,
+            unique_fields=["photo", "model_version", "number"],
+            update_fields=_CHANGED_BOX,
+        )
+    surplus = Q()
+    for photo, photo_rows in boxes.items():
+        surplus |= Q(photo=photo, number__gt=len(photo_rows))
+    if surplus and (
+        ids := list(Detection.objects.filter(surplus, model_version=version).values_list("pk", flat=True))
+    ):
+        Detection.objects.filter(pk__in=ids).delete()
+
+
+def _settle(photo: Photo, version: ModelVersion, outcome: Outcome, boxes: list[Detection]) -> None:
+    """Set the fields that end the attempt; a failed attempt leaves an earlier result shown."""
+    photo.lease_token, photo.lease_until = None, None
+    photo.finished_at = Now()
+    if isinstance(outcome, str):
+        photo.status, photo.failure_reason = WorkStatus.FAILED, outcome
+        return
+    photo.status, photo.failure_reason = WorkStatus.DONE, ""
+    photo.model_version = version
+    photo.detection_count = len(boxes)
+    photo.best_score = max((box.score for box in boxes), default=None)
+    photo.detection_ms = outcome.duration_ms if math.isfinite(outcome.duration_ms) else None
+
+
+def _tell(photo_ids: list[int], version: ModelVersion) -> None:
+    for receiver, answer in photos_detected.send_robust(
+        sender=Photo, photo_ids=photo_ids, model_version=version
+    ):
+        if isinstance(answer, Exception):
+            logger.error("signal_receiver_failed", receiver=str(receiver), exc_info=answer)

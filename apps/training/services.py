@@ -1,0 +1,66 @@
+"""Registering and promoting model versions."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from django.core.files import File
+from django.db import transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from apps.training.engine.weights import file_sha256, read_metadata
+from apps.training.models import ModelVersion, RegisteredModel
+
+
+def register_model_version(
+    *,
+    registered_model: RegisteredModel,
+    weights_path: Path,
+    metrics: Mapping[str, Any] | None = None,
+    card: str = "",
+) -> ModelVersion:
+    """Store weights as the model's next version, a candidate. Raises `WeightsError` for a file that is not sound.
+
+    Label list and sizes are read from the weights themselves, so that they cannot disagree with the class scores.
+    """
+    metadata = read_metadata(weights_path)
+    version = ModelVersion(
+        registered_model=registered_model,
+        weights_sha256=file_sha256(weights_path),
+        weights_bytes=weights_path.stat().st_size,
+        labels=list(metadata.labels),
+        image_size_px=metadata.image_size,
+        object_size_px=metadata.object_size_px,
+        metrics=dict(metrics if metrics is not None else metadata.metrics),
+        card=card,
+    )
+    with weights_path.open("rb") as file:
+        version.weights.save(f"{version.weights_sha256[:16]}.podura", File(file), save=False)
+    try:
+        with transaction.atomic():
+            # Locked, so that two registrations at once get two numbers.
+            RegisteredModel.objects.select_for_update().get(pk=registered_model.pk)
+            numbers = ModelVersion.objects.filter(registered_model=registered_model)
+            version.number = (numbers.aggregate(last=Max("number"))["last"] or 0) + 1
+            version.save(force_insert=True)
+    except BaseException:
+        version.weights.storage.delete(version.weights.name)
+        raise
+    return version
+
+
+@transaction.atomic
+def promote(*, version: ModelVersion) -> ModelVersion:
+    """Make a version the production version of its model; the former one is archived in the same moment."""
+    RegisteredModel.objects.select_for_update().get(pk=version.registered_model_id)
+    current = ModelVersion.objects.select_for_update().get(pk=version.pk)
+    if current.stage != ModelVersion.Stage.PRODUCTION:
+        ModelVersion.objects.filter(
+            registered_model=current.registered_model_id, stage=ModelVersion.Stage.PRODUCTION
+        ).update(stage=ModelVersion.Stage.ARCHIVED)
+        current.stage = ModelVersion.Stage.PRODUCTION
+        current.promoted_at = timezone.now()
+        current.save(update_fields=["stage", "promoted_at"])
+    version.stage, version.promoted_at = current.stage, current.promoted_at
+    return version
