@@ -64,11 +64,12 @@ async function addOutline(map, url) {
   const world = await response.json();
   const renderer = L.svg({ pane: "world", padding: 0.5 });
   L.geoJSON(world, {
+    renderer,
     pane: "world",
     interactive: false,
     smoothFactor: 0.7,
     // Colours come from map-base.css, which follows the theme; Leaflet's own are attributes and give way.
-    style: (feature) => ({ renderer, className: `map-${feature.properties.kind}`, noClip: false }),
+    style: (feature) => ({ className: `map-${feature.properties.kind}` }),
   }).addTo(map);
 }
 

@@ -20,7 +20,7 @@ export function radius(count) {
 }
 
 /**
- * Clusters whose discs would overlap become one, at their common mean; the larger takes the smaller in.
+ * Clusters whose discs would touch become one, at their common mean; the larger takes the smaller in.
  * @param clusters {lon, lat, count, cell}, any order  @param project gives {x, y} in px
  */
 export function gathered(clusters, project) {
@@ -28,12 +28,14 @@ export function gathered(clusters, project) {
   for (const cluster of [...clusters].sort((a, b) => b.count - a.count)) {
     const { x, y } = project(cluster);
     const near = made.find(
-      (other) => Math.hypot(other.x - x, other.y - y) < (radius(other.count) + radius(cluster.count)) * 0.9,
+      (other) => Math.hypot(other.x - x, other.y - y) < (radius(other.count) + radius(cluster.count)) * 1.15,
     );
-    if (near) absorb(near, cluster);
-    else made.push({ ...cluster, x, y });
+    if (near) {
+      absorb(near, cluster);
+      Object.assign(near, project(near)); // it moved, and may now touch a third
+    } else made.push({ ...cluster, x, y });
   }
-  return made;
+  return made.length < clusters.length ? gathered(made, project) : made; // fewer each time, so it ends
 }
 
 function absorb(near, { lon, lat, count, cell }) {
