@@ -101,7 +101,8 @@ class DetailsForm(forms.Form):
     def initial_of(observation: Observation) -> dict[str, Any]:
         """What the form shows of an observation that exists."""
         shown: dict[str, Any] = {
-            name: getattr(observation, name) for name in ("title", "place_name", "comment", "licence", "visibility")
+            name: getattr(observation, name)
+            for name in ("title", "place_name", "comment", "licence", "visibility")
         }
         if observation.observed_at:
             local = timezone.localtime(observation.observed_at)
