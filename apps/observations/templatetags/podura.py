@@ -3,9 +3,11 @@
 from urllib.parse import urlencode
 
 from django import template
+from django.contrib.gis.geos import Point
 from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import pgettext
 
 from apps.observations.models import Label
 
@@ -56,3 +58,13 @@ def swatch(label: Label) -> SafeString:
         '<svg class="swatch" viewBox="0 0 10 10" aria-hidden="true"><circle cx="5" cy="5" r="4.5" fill="{}"/></svg>',
         label.colour,
     )
+
+
+@register.filter
+def coordinates(point: Point | None, decimals: int = 5) -> str:
+    """48.85661° N 2.35222° E; WGS 84."""
+    if point is None:
+        return ""
+    latitude = f"{abs(point.y):.{decimals}f}° {pgettext('compass', 'N') if point.y >= 0 else pgettext('compass', 'S')}"
+    longitude = f"{abs(point.x):.{decimals}f}° {pgettext('compass', 'E') if point.x >= 0 else pgettext('compass', 'W')}"
+    return f"{latitude} {longitude}"

@@ -1,0 +1,81 @@
+"""What the model saw on photos, as pages and downloads show it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from django.db.models import Count, F, QuerySet
+
+from apps.observations.models import Detection, Label, Observation, Photo
+
+BEST_CLASSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class NamedBox:
+    """One animal. Pixels of the upright photo, origin top left; `best` is the label and score of the likeliest classes."""
+
+    number: int
+    label: Label
+    score: float
+    x_min: float
+    y_min: float
+    width_px: float
+    height_px: float
+    best: Sequence[tuple[Label | str, float]]
+
+    @property
+    def others(self) -> Sequence[tuple[Label | str, float]]:
+        return self.best[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCount:
+    label: Label
+    animals: int
+
+
+def named_boxes(photo: Photo) -> list[NamedBox]:
+    """The boxes of the version whose result the photo shows, in the order of their numbers."""
+    version = photo.model_version
+    if version is None:
+        return []
+    labels = {label.pk: label for label in Label.objects.filter(survey=photo.survey_id)}
+    by_code = {label.code: label for label in labels.values()}
+    names: list[Label | str] = [by_code.get(code, code) for code in version.labels]
+    rows = Detection.objects.filter(photo=photo, model_version=version).order_by("number")
+    return [_named_box(row, labels[row.label_id], names) for row in rows]
+
+
+def _named_box(row: Detection, label: Label, names: Sequence[Label | str]) -> NamedBox:
+    ranking = sorted(zip(names, row.class_scores, strict=False), key=lambda pair: -pair[1])
+    return NamedBox(
+        number=row.number,
+        label=label,
+        score=row.score,
+        x_min=row.x_min,
+        y_min=row.y_min,
+        width_px=row.width_px,
+        height_px=row.height_px,
+        best=ranking[:BEST_CLASSES],
+    )
+
+
+def label_counts(observation: Observation) -> list[LabelCount]:
+    """How many animals of each label all photos of an observation show; the most frequent first."""
+    counted = (
+        Detection.objects.filter(photo__observation=observation, model_version=F("photo__model_version"))
+        .order_by()
+        .values_list("label")
+        .annotate(animals=Count("pk"))
+    )
+    animals = dict(counted)
+    labels = Label.objects.filter(pk__in=animals)
+    return sorted(
+        (LabelCount(label, animals[label.pk]) for label in labels),
+        key=lambda row: (-row.animals, row.label.code),
+    )
+
+
+def boxes_of(photos: Iterable[Photo]) -> QuerySet[Detection]:
+    """Shown boxes of several photos, photo by photo."""
+    return Detection.objects.filter(photo__in=[photo.pk for photo in photos]).current()

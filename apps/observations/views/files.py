@@ -1,0 +1,79 @@
+"""Pictures by the id of their photo, through the permission check; never by a path that somebody names."""
+
+import uuid
+
+from django.db.models.fields.files import FieldFile
+from django.http import (
+    FileResponse,
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+)
+from django.utils.cache import patch_cache_control
+from django.utils.http import content_disposition_header
+from django.views.decorators.http import condition, require_safe
+
+from apps.observations.models import Photo
+from apps.observations.views.visible import require_owner_or_staff, visible_photo
+
+RENDITION_MAX_AGE_S = 3600
+SIGNED_MAX_AGE_S = 240  # less than the signed address lives (300 s)
+
+
+@require_safe
+def thumbnail(request: HttpRequest, public_id: uuid.UUID) -> HttpResponseBase:
+    return _rendition(request, visible_photo(request, public_id), "thumbnail")
+
+
+@require_safe
+def display(request: HttpRequest, public_id: uuid.UUID) -> HttpResponseBase:
+    return _rendition(request, visible_photo(request, public_id), "display")
+
+
+@require_safe
+def original(request: HttpRequest, public_id: uuid.UUID) -> HttpResponseBase:
+    """The file as it was sent, for its owner and staff: always a download, never a page."""
+    photo = visible_photo(request, public_id)
+    require_owner_or_staff(request, photo.observation)
+    disposition = content_disposition_header(as_attachment=True, filename=photo.name) or "attachment"
+    response = _redirect(photo.original, ResponseContentDisposition=disposition) or _content(
+        photo.original, "application/octet-stream"
+    )
+    response["Content-Disposition"] = disposition
+    response["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    response["X-Content-Type-Options"] = "nosniff"
+    patch_cache_control(response, private=True, no_store=True)
+    return response
+
+
+def _rendition(request: HttpRequest, photo: Photo, kind: str) -> HttpResponseBase:
+    """A rendition never changes, but who may see it does: it is kept by the viewer's browser only, for an hour."""
+
+    @condition(etag_func=lambda _request: f'"{photo.public_id}-{kind}"')
+    def answer(_request: HttpRequest) -> HttpResponse:
+        file = getattr(photo, kind)
+        redirect = _redirect(file)
+        response = redirect or _content(file, "image/jpeg")
+        response["X-Content-Type-Options"] = "nosniff"
+        age_s = SIGNED_MAX_AGE_S if redirect else RENDITION_MAX_AGE_S
+        patch_cache_control(response, private=True, max_age=age_s)
+        return response  # type: ignore[return-value]
+
+    return answer(request)
+
+
+def _redirect(file: FieldFile, **parameters: str) -> HttpResponseBase | None:
+    """To the object store's signed address, where there is an object store."""
+    if not hasattr(file.storage, "bucket_name"):
+        return None
+    url = file.storage.url(file.name, parameters=parameters) if parameters else file.storage.url(file.name)  # type: ignore[call-arg]
+    return HttpResponseRedirect(url)
+
+
+def _content(file: FieldFile, content_type: str) -> HttpResponseBase:
+    try:
+        return FileResponse(file.open("rb"), content_type=content_type)
+    except FileNotFoundError as error:
+        raise Http404 from error
