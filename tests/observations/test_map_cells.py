@@ -73,7 +73,8 @@ class TestCounting:
         assert MapCell.objects.count() == before
 
     @pytest.mark.parametrize(
-        ("place", "cell"), [((180, 90), (15, 7)), ((-180, -90), (0, 0)), ((0, 0), (8, 4)), ((179.9, -89.9), (15, 0))]
+        ("place", "cell"),
+        [((180, 90), (15, 7)), ((-180, -90), (0, 0)), ((0, 0), (8, 4)), ((179.9, -89.9), (15, 0))],
     )
     def test_the_edges_of_the_world_have_cells(self, place, cell):
         ObservationFactory(public_location=Point(*place, srid=4326))
@@ -84,13 +85,20 @@ class TestCounting:
         surveys, person = [SurveyFactory() for _ in range(2)], UserFactory()
 
         def anywhere():
-            return Point(chance.uniform(-180, 180), chance.uniform(-90, 90), srid=4326) if chance.random() < 0.9 else None
+            return (
+                Point(chance.uniform(-180, 180), chance.uniform(-90, 90), srid=4326)
+                if chance.random() < 0.9
+                else None
+            )
 
         Observation.objects.bulk_create(
-            Observation(survey=chance.choice(surveys), contributor=person, public_location=anywhere()) for _ in range(60)
+            Observation(survey=chance.choice(surveys), contributor=person, public_location=anywhere())
+            for _ in range(60)
         )
         for step in range(30):
-            some = Observation.objects.filter(pk__in=chance.sample(list(Observation.objects.values_list("pk", flat=True)), 5))
+            some = Observation.objects.filter(
+                pk__in=chance.sample(list(Observation.objects.values_list("pk", flat=True)), 5)
+            )
             match step % 5:
                 case 0:
                     some.update(public_location=anywhere())

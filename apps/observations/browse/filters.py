@@ -168,7 +168,7 @@ class BrowseForm(forms.Form):
                 condition &= Q(**{f"{prefix}pk__in": self.few_at_place})
             condition &= Q(**{f"{prefix}place_name__icontains": place, f"{prefix}is_obscured": False})
         if window := self.chosen("bbox"):
-            condition &= Q(**{f"{prefix}public_location__bboverlaps": window.area})
+            condition &= window.condition(f"{prefix}public_location")
         return condition
 
     @cached_property
