@@ -2,13 +2,14 @@
 
 import secrets
 import uuid
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+from django.conf import settings
 from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.auth.models import AbstractUser, BaseUserManager
 from django.db import models
 from django.db.models import Q
-from django.db.models.functions import Lower
+from django.db.models.functions import Lower, Now
 from django.utils.translation import gettext_lazy as _
 
 
@@ -38,6 +39,10 @@ class User(AbstractUser):
     )
     is_expert = models.BooleanField(
         _("expert"), default=False, help_text=_("May correct boxes. Set by approving an application.")
+    )
+
+    language = models.CharField(
+        _("language of mails"), max_length=5, blank=True, choices=settings.LANGUAGES, help_text=_("Of the mails we send you.")
     )
 
     USERNAME_FIELD = "email"
@@ -125,3 +130,59 @@ class ApiClient(models.Model):
 
     def has_secret(self, secret: str) -> bool:
         return check_password(secret, self.secret_hash)
+
+
+class OutgoingMailQuerySet(models.QuerySet["OutgoingMail"]):
+    def due(self) -> Self:
+        return self.filter(sent_at=None, failed_at=None, next_try_at__lte=Now())
+
+
+class OutgoingMail(models.Model):
+    """A mail that waits to be sent: written in the transaction that causes it, so neither comes without the other.
+
+    Its text may hold a secret link, so it is blanked once sent. `key` names the event: the same is sent once.
+    """
+
+    key = models.CharField(max_length=120, unique=True, null=True, editable=False)  # noqa: DJ001 (unique)
+    recipient = models.EmailField(_("recipient"))
+    subject = models.CharField(_("subject"), max_length=200, blank=True)
+    body = models.TextField(blank=True)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    created_at = models.DateTimeField(_("written at"), db_default=Now(), editable=False)
+    next_try_at = models.DateTimeField(_("next try at"), db_default=Now(), editable=False)
+    sent_at = models.DateTimeField(_("sent at"), null=True, editable=False)
+    failed_at = models.DateTimeField(_("given up at"), null=True, editable=False)
+    failure_reason = models.CharField(_("reason of failure"), max_length=200, blank=True)
+
+    objects = OutgoingMailQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("outgoing mail")
+        verbose_name_plural = _("outgoing mails")
+        indexes = [
+            models.Index(
+                fields=["next_try_at"], condition=Q(sent_at=None, failed_at=None), name="outgoing_mail_due"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.recipient}: {self.subject}"
+
+
+class OutgoingMail(LeasedWork):
+    """A mail to be sent; as leased work, its sending. The text is emptied once it is sent: it may hold a link."""
+
+    key = models.CharField(
+        max_length=120, unique=True, editable=False, help_text="Event and recipient: nobody is told twice."
+    )
+    recipient = models.EmailField(_("recipient"), editable=False)
+    subject = models.CharField(_("subject"), max_length=200, editable=False)
+    body = models.TextField(editable=False)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+
+    class Meta(LeasedWork.Meta):
+        verbose_name = _("outgoing mail")
+        verbose_name_plural = _("outgoing mails")
+
+    def __str__(self) -> str:
+        return self.key
