@@ -199,6 +199,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": JOB_SWEEP_SECONDS,
         "options": {"expires": JOB_SWEEP_SECONDS},
     },
+    "send-mails": {
+        "task": "apps.accounts.tasks.send_mails",
+        "schedule": JOB_SWEEP_SECONDS,
+        "options": {"expires": JOB_SWEEP_SECONDS},
+    },
 }
 CELERY_BEAT_SCHEDULE_FILENAME = env.str("BEAT_SCHEDULE_FILE", str(STATE_DIR / "celerybeat-schedule"))
 
@@ -268,6 +273,7 @@ MFA_TOTP_ISSUER = SITE_NAME
 MFA_ADAPTER = "allauth.mfa.adapter.DefaultMFAAdapter"
 EMAIL_CONFIG = env.email_url("EMAIL_URL", default=f"filemail:///{STATE_DIR / 'mail'}" if DEMO else "consolemail://")
 vars().update(EMAIL_CONFIG)
+EMAIL_TIMEOUT = 20  # a mail server that hangs must not keep a worker
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "Podura <noreply@podura.example>")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 

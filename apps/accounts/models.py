@@ -42,7 +42,11 @@ class User(AbstractUser):
     )
 
     language = models.CharField(
-        _("language of mails"), max_length=5, blank=True, choices=settings.LANGUAGES, help_text=_("Of the mails we send you.")
+        _("language of mails"),
+        max_length=5,
+        blank=True,
+        choices=settings.LANGUAGES,
+        help_text=_("Of the mails we send you."),
     )
 
     USERNAME_FIELD = "email"
@@ -77,7 +81,9 @@ class ExpertApplication(models.Model):
         _("status"), max_length=10, choices=Status, default=Status.PENDING, editable=False
     )
     motivation = models.TextField(
-        _("your experience"), max_length=4000, help_text=_("Which animals do you know, and how did you learn?")
+        _("your experience"),
+        max_length=4000,
+        help_text=_("Which animals do you know, and how did you learn?"),
     )
     affiliation = models.CharField(_("affiliation"), max_length=200, blank=True)
     orcid = models.CharField("ORCID", max_length=19, blank=True)

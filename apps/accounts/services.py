@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.conf import settings
-from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models.functions import Now
 from django.template.loader import render_to_string
@@ -26,7 +25,9 @@ class OwnApplicationError(Exception):
 
 
 @transaction.atomic
-def apply_as_expert(*, user: User, motivation: str, affiliation: str = "", orcid: str = "") -> ExpertApplication:
+def apply_as_expert(
+    *, user: User, motivation: str, affiliation: str = "", orcid: str = ""
+) -> ExpertApplication:
     """Ask to become an expert; one open application each. Raises `ApplicationPendingError`."""
     User.objects.select_for_update().get(pk=user.pk)
     if user.expert_applications.filter(status=ExpertApplication.Status.PENDING).exists():
@@ -110,8 +111,3 @@ def close_account(*, user: User) -> None:
     current.is_active = current.is_expert = current.is_staff = current.is_superuser = False
     current.set_unusable_password()
     current.save()
-
-
-def end_stale_sessions() -> int:
-    """Sessions that expired; the cookie alone never opens an account again, so this is only tidying."""
-    return Session.objects.filter(expire_date__lt=Now()).delete()[0]

@@ -43,6 +43,8 @@ class CredentialsInput(StrictSerializer):
 
 
 class RefreshInput(StrictSerializer):
+    """A refresh token that was not used before."""
+
     refresh = serializers.CharField(max_length=4096)
 
 

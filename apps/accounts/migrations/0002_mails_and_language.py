@@ -5,36 +5,69 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='user',
-            name='language',
-            field=models.CharField(blank=True, choices=[('en', 'English'), ('fr', 'French')], help_text='Of the mails we send you.', max_length=5, verbose_name='language of mails'),
+            model_name="user",
+            name="language",
+            field=models.CharField(
+                blank=True,
+                choices=[("en", "English"), ("fr", "French")],
+                help_text="Of the mails we send you.",
+                max_length=5,
+                verbose_name="language of mails",
+            ),
         ),
         migrations.CreateModel(
-            name='OutgoingMail',
+            name="OutgoingMail",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.CharField(editable=False, max_length=120, null=True, unique=True)),
-                ('recipient', models.EmailField(max_length=254, verbose_name='recipient')),
-                ('subject', models.CharField(blank=True, max_length=200, verbose_name='subject')),
-                ('body', models.TextField(blank=True)),
-                ('attempts', models.PositiveSmallIntegerField(default=0, verbose_name='attempts')),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False, verbose_name='written at')),
-                ('next_try_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False, verbose_name='next try at')),
-                ('sent_at', models.DateTimeField(editable=False, null=True, verbose_name='sent at')),
-                ('failed_at', models.DateTimeField(editable=False, null=True, verbose_name='given up at')),
-                ('failure_reason', models.CharField(blank=True, max_length=200, verbose_name='reason of failure')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("key", models.CharField(editable=False, max_length=120, null=True, unique=True)),
+                ("recipient", models.EmailField(max_length=254, verbose_name="recipient")),
+                ("subject", models.CharField(blank=True, max_length=200, verbose_name="subject")),
+                ("body", models.TextField(blank=True)),
+                ("attempts", models.PositiveSmallIntegerField(default=0, verbose_name="attempts")),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(),
+                        editable=False,
+                        verbose_name="written at",
+                    ),
+                ),
+                (
+                    "next_try_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(),
+                        editable=False,
+                        verbose_name="next try at",
+                    ),
+                ),
+                ("sent_at", models.DateTimeField(editable=False, null=True, verbose_name="sent at")),
+                ("failed_at", models.DateTimeField(editable=False, null=True, verbose_name="given up at")),
+                (
+                    "failure_reason",
+                    models.CharField(blank=True, max_length=200, verbose_name="reason of failure"),
+                ),
             ],
             options={
-                'verbose_name': 'outgoing mail',
-                'verbose_name_plural': 'outgoing mails',
-                'indexes': [models.Index(condition=models.Q(('failed_at', None), ('sent_at', None)), fields=['next_try_at'], name='outgoing_mail_due')],
+                "verbose_name": "outgoing mail",
+                "verbose_name_plural": "outgoing mails",
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("failed_at", None), ("sent_at", None)),
+                        fields=["next_try_at"],
+                        name="outgoing_mail_due",
+                    )
+                ],
             },
         ),
     ]
