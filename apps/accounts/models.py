@@ -12,6 +12,8 @@ from django.db.models import Q
 from django.db.models.functions import Lower, Now
 from django.utils.translation import gettext_lazy as _
 
+from apps.common.leased import LeasedWork
+
 
 class UserManager(BaseUserManager["User"]):
     use_in_migrations = True
