@@ -54,6 +54,8 @@ class PhotoFileField(serializers.FileField):
 
 
 class ObservationInput(StrictSerializer):
+    """Photos taken at one place and time, and what their sender knows of them."""
+
     many_valued = ("photos",)
 
     survey = SurveyField(must_be_open=True, help_text=_("Short name of the survey."))
@@ -91,6 +93,8 @@ class ObservationInput(StrictSerializer):
 
 
 class ObservationFilter(PageInput):
+    """Which observations to list."""
+
     mine = serializers.BooleanField(default=False, help_text=_("Only what you sent."))
     survey = SurveyField(required=False, help_text=_("Short name of the survey."))
     label = serializers.CharField(
@@ -105,11 +109,15 @@ class ObservationFilter(PageInput):
 
 
 class IdentifyInput(StrictSerializer):
+    """One photo to look at."""
+
     survey = SurveyField(help_text=_("Short name of the survey whose model looks at the photo."))
     photo = PhotoFileField(help_text=_("One JPEG, PNG, WebP, TIFF or HEIC file."))
 
 
 class LabelFilter(PageInput):
+    """Which labels to list."""
+
     survey = SurveyField(required=False, help_text=_("Short name of the survey."))
 
 

@@ -55,7 +55,9 @@ class PhotoOutput(_Output):
         allow_null=True, help_text=_("File name; only for whoever sent it, and staff.")
     )
     status = serializers.ChoiceField(choices=WorkStatus.choices)
-    failure_reason = serializers.CharField(allow_null=True)
+    failure_reason = serializers.CharField(
+        allow_null=True, help_text=_("Why it failed, or why it still waits.")
+    )
     width = serializers.IntegerField(help_text=_("Pixels of the upright photo."))
     height = serializers.IntegerField(help_text=_("Pixels of the upright photo."))
     model_version = serializers.CharField(allow_null=True)
@@ -187,21 +189,3 @@ class LabelOutput(_Output):
 
 class LabelPageOutput(_PageOutput):
     results = LabelOutput(many=True)
-
-
-class FieldProblemOutput(_Output):
-    field = serializers.CharField(allow_null=True, help_text=_("photos.0 is the first photo."))
-    code = serializers.CharField()
-    detail = serializers.CharField()
-
-
-class ProblemOutput(_Output):
-    """Problem details (RFC 9457)."""
-
-    type = serializers.CharField()
-    title = serializers.CharField()
-    status = serializers.IntegerField()
-    code = serializers.CharField(help_text=_("For programs; it does not change."))
-    detail = serializers.CharField(help_text=_("For people, in their language."))
-    errors = FieldProblemOutput(many=True)
-    request_id = serializers.CharField(help_text=_("Under this id the logs tell of the request."))

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from apps.common.leased import WorkStatus
 from apps.observations.api.links import Links
 from apps.observations.models import Label, Observation, Photo, Survey
+from apps.observations.services.detection import failure_message
 from apps.observations.services.geoprivacy import is_exact_for, place_for
-from apps.observations.services.intake import failure_message
 from apps.training.models import ModelVersion
 
 COORDINATE_DECIMALS = 6  # 0.1 m; more would only look exact
@@ -92,12 +92,11 @@ def photo_body(
 ) -> dict[str, Any]:
     is_owner = is_exact_for(observation, user)
     version = photo.model_version
-    failed = photo.status == WorkStatus.FAILED
     return {
         "id": str(photo.public_id),
         "name": photo.name if is_owner else None,
         "status": photo.status,
-        "failure_reason": failure_message(photo) if failed else None,
+        "failure_reason": failure_message(photo) or None,
         "width": photo.width_px,
         "height": photo.height_px,
         "model_version": str(version) if version else None,

@@ -1,5 +1,6 @@
 """The OpenAPI document and the pages that show it, without another host and without inline code."""
 
+import json
 from functools import cache
 from typing import Any
 
@@ -16,30 +17,59 @@ from rest_framework.views import APIView
 
 from apps.common.problems import MEDIA_TYPE
 
-PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}}
+_PROBLEMS = {
+    "400": "Something in the request cannot be taken: see errors.",
+    "401": "No access token, or one that ended.",
+    "404": "Nothing is here, or it is not yours.",
+    "409": "The same request is being worked on.",
+    "413": "Too large, too many files or too many fields.",
+    "415": "Not the content type of this address.",
+    "422": "The Idempotency-Key was used for another request.",
+    "429": "Too many requests.",
+    "503": "Busy: ask again later.",
+    "default": "A problem (RFC 9457).",
+}
 
 
 def describe_problems(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:  # noqa: ARG001, FBT001 (the framework calls it so)
-    """Every operation may answer with a problem: say so once for all (drf-spectacular postprocessing hook)."""
-    result["components"]["schemas"]["Problem"] = _problem_schema()
-    for operations in result["paths"].values():
-        for operation in operations.values():
-            operation["responses"] = {
-                **operation["responses"],
-                "429": {"description": "Too many requests.", "headers": _RETRY_AFTER, "content": _content()},
-                "503": {
-                    "description": "Busy: ask again later.",
-                    "headers": _RETRY_AFTER,
-                    "content": _content(),
-                },
-                "default": {"description": "A problem (RFC 9457).", "content": _content()},
-            }
-    return result
+    """Every operation may answer with problems: say so once for all (drf-spectacular postprocessing hook)."""
+    schemas = result["components"]["schemas"]
+    schemas["Problem"] = _problem_schema()
+    for name, schema in schemas.items():
+        if name.endswith("Request"):
+            schema["additionalProperties"] = False
+    for path, operations in result["paths"].items():
+        for method, operation in operations.items():
+            problems = _problems_of(path, method, operation)
+            operation["responses"] |= {status: _problem_response(status) for status in problems}
+    return _with_short_names(result)
 
 
-def _content() -> dict[str, Any]:
-    return {MEDIA_TYPE: {"schema": PROBLEM}}
+def _problems_of(path: str, method: str, operation: dict[str, Any]) -> list[str]:
+    statuses = ["400", "401", "429", "503", "default"]
+    if "{" in path:
+        statuses.append("404")
+    if method == "post":
+        statuses += ["413", "415"]
+    if any(parameter["name"] == "Idempotency-Key" for parameter in operation.get("parameters", [])):
+        statuses += ["409", "422"]
+    return statuses
+
+
+def _problem_response(status: str) -> dict[str, Any]:
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    headers = {"headers": _RETRY_AFTER} if status in ("409", "429", "503") else {}
+    return {"description": _PROBLEMS[status], **headers, "content": content}
+
+
+def _with_short_names(result: dict[str, Any]) -> dict[str, Any]:
+    """`Observation` for readers of the schema where the code says `ObservationOutput`."""
+    text = json.dumps(result, default=str)  # descriptions are translated when written
+    for name in result["components"]["schemas"]:
+        short = name.replace("InputRequest", "Request").removesuffix("Output")
+        text = text.replace(f'"{name}":', f'"{short}":').replace(f'schemas/{name}"', f'schemas/{short}"')
+    return dict(json.loads(text))
 
 
 def _problem_schema() -> dict[str, Any]:

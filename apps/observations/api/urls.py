@@ -4,6 +4,7 @@ from django.urls import URLPattern, URLResolver, path
 
 from apps.accounts.api.views import TokenRefreshView, TokenView
 from apps.observations.api import views
+from apps.observations.api.identify import IdentifyView
 
 app_name = "v1"
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -16,6 +17,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
         views.ObservationPhotosView.as_view(),
         name="observation-photos",
     ),
+    path("identify/", IdentifyView.as_view(), name="identify"),
     path("surveys/", views.SurveysView.as_view(), name="surveys"),
     path("surveys/<slug:slug>/", views.SurveyView.as_view(), name="survey"),
     path("labels/", views.LabelsView.as_view(), name="labels"),
