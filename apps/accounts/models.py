@@ -12,8 +12,6 @@ from django.db.models import Q
 from django.db.models.functions import Lower, Now
 from django.utils.translation import gettext_lazy as _
 
-from apps.common.leased import LeasedWork
-
 
 class UserManager(BaseUserManager["User"]):
     use_in_migrations = True
@@ -175,22 +173,3 @@ class OutgoingMail(models.Model):
 
     def __str__(self) -> str:
         return f"{self.recipient}: {self.subject}"
-
-
-class OutgoingMail(LeasedWork):
-    """A mail to be sent; as leased work, its sending. The text is emptied once it is sent: it may hold a link."""
-
-    key = models.CharField(
-        max_length=120, unique=True, editable=False, help_text="Event and recipient: nobody is told twice."
-    )
-    recipient = models.EmailField(_("recipient"), editable=False)
-    subject = models.CharField(_("subject"), max_length=200, editable=False)
-    body = models.TextField(editable=False)
-    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
-
-    class Meta(LeasedWork.Meta):
-        verbose_name = _("outgoing mail")
-        verbose_name_plural = _("outgoing mails")
-
-    def __str__(self) -> str:
-        return self.key

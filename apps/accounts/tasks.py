@@ -1,9 +1,9 @@
 """Wake-ups for the outbox; they may come twice, late or not at all."""
 
-from apps.accounts.services import mails
+from apps.accounts import mails
 from apps.common.tasks import task
 
 
 @task(queue="mail", soft_limit_s=300)
 def send_mails() -> None:
-    mails.send_waiting_mails()
+    mails.send_due_mails()
