@@ -37,6 +37,11 @@ class Runtime(Protocol):
         """
 
 
+# A compiled model is never freed: its destructor waits, holding the interpreter lock, for a stream thread that may be
+# waiting for that lock to let go of a callback. Seen on busy machines: conversion stood still for ever (OpenVINO 2026.4).
+_KEPT: list[Any] = []
+
+
 class OpenVinoRuntime:
     """Runs a converted model (`convert.py`) in a process without PyTorch."""
 
@@ -52,6 +57,7 @@ class OpenVinoRuntime:
             "NUM_STREAMS": str(streams),
         }
         self._compiled = core.compile_model(core.read_model(model), "CPU", settings)
+        _KEPT.append(self._compiled)
         self._streams = streams
         self.name = f"openvino-{precision}"
 
