@@ -38,3 +38,5 @@ CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] = os.environ.setdefault(
 # with a Redis that vanishes is tested with a real one (tests/project/test_cache.py).
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+# Boxes that follow from the bytes, at once and without weights; slow tests name the engine's own loader instead.
+DETECTOR_LOADER = os.environ.get("PODURA_TEST_DETECTOR", "tests.support.stub_detector.load")

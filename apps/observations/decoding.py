@@ -97,7 +97,7 @@ class _Child:
 
     def _ask(self, file: BinaryIO, size_bytes: int, seconds: float) -> PreparedPicture | tuple[Any, dict[str, Any]]:
         stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin is not None and stdout is not None  # noqa: S101, PT018  (both are pipes)
+        assert stdin is not None and stdout is not None  # noqa: PT018  (both are pipes)
         stdin.write(struct.pack("<Q", size_bytes))
         file.seek(0)
         left = size_bytes

@@ -10,7 +10,7 @@ import math
 import re
 import unicodedata
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final
 
 from PIL import Image
@@ -104,10 +104,10 @@ def read_metadata(content: bytes, *, now: datetime | None = None) -> dict[str, A
             exif = picture.getexif()
         camera = _clean(f"{_text(exif.get(Base.Make))} {_text(exif.get(Base.Model))}")
         details = exif.get_ifd(IFD.Exif)
-        taken_at, date_is_odd = _date(details, exif, now or datetime.now(timezone.utc))
+        taken_at, date_is_odd = _date(details, exif, now or datetime.now(UTC))
         place, place_is_odd = _place(exif.get_ifd(IFD.GPSInfo))
         flagged = date_is_odd or place_is_odd
-    except Exception:
+    except Exception:  # noqa: BLE001
         # Damaged metadata makes Pillow raise whatever it met; a sound picture is kept all the same.
         flagged = True
     longitude, latitude = place or (None, None)
@@ -145,14 +145,14 @@ def _date(details: Any, exif: Any, now: datetime) -> tuple[str, bool]:
         if match is None:
             return "", True
         try:
-            taken = datetime(*map(int, match.groups()))  # type: ignore[arg-type]
+            taken = datetime(*map(int, match.groups()))  # type: ignore[arg-type]  # noqa: DTZ001  (cameras state none)
         except ValueError:
             return "", True
         offset = re.fullmatch(r"([+-])(\d\d):(\d\d)", _text(details.get(offset_tag)).strip("\0 "))
         if offset and int(offset[2]) < 24 and int(offset[3]) < 60:
             minutes = (int(offset[2]) * 60 + int(offset[3])) * (1 if offset[1] == "+" else -1)
             taken = taken.replace(tzinfo=timezone(timedelta(minutes=minutes)))
-        aware = taken if taken.tzinfo else taken.replace(tzinfo=timezone.utc)
+        aware = taken if taken.tzinfo else taken.replace(tzinfo=UTC)
         if taken.year < 2000 or aware > now + timedelta(days=1):
             return "", True
         return taken.isoformat(), False

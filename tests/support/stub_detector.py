@@ -12,8 +12,6 @@ import numpy as np
 
 from apps.training.engine.pictures import PictureError, inspect
 from apps.training.engine.types import DetectedBoxes
-
-LOADER = "tests.support.stub_detector.load"
 POISON = b"poison-for-the-detector"
 """A picture with these bytes behind it kills the process that looks at it."""
 
@@ -75,5 +73,24 @@ def boxes_of(content: bytes, width_px: int, height_px: int, labels: int) -> Dete
 
 def load(weights: Path, *, sha256: str, cache_dir: Path) -> StubDetector:
     """In the place of `load_detector`: the file of "weights" holds the labels, one a line."""
-    labels = tuple(weights.read_text().split())
+    labels = tuple(weights.read_text().splitlines()[0].split())
     return StubDetector(labels, seconds_a_picture=float(os.environ.get("STUB_SECONDS_A_PICTURE", "0")))
+
+
+def stub_version(registered_model: Any, *labels: str, **fields: Any) -> Any:
+    """A production version of the model whose "weights" `load` understands; its predecessor is archived."""
+    from django.core.files.base import ContentFile
+
+    from apps.training.models import ModelVersion
+    from tests.factories import ModelVersionFactory
+
+    content = f"{' '.join(labels or ('collembola',))}\n# {os.urandom(8).hex()}".encode()
+    ModelVersion.objects.filter(registered_model=registered_model, stage="production").update(stage="archived")
+    return ModelVersionFactory(
+        registered_model=registered_model,
+        weights=ContentFile(content, name="stub.podura"),
+        weights_sha256=hashlib.sha256(content).hexdigest(),
+        weights_bytes=len(content),
+        labels=list(labels or ("collembola",)),
+        **fields,
+    )
