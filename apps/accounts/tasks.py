@@ -1,9 +1,12 @@
-"""Wake-ups for the outbox; they may come twice, late or not at all."""
+"""Wake-ups for mails that wait in the outbox."""
 
-from apps.accounts import mails
-from apps.common.tasks import task
+from apps.accounts.mails import send_due_mails
+from apps.accounts.models import OutgoingMail
+from apps.common.tasks import send, task
 
 
-@task(queue="mail", soft_limit_s=300)
+@task(queue="default", soft_limit_s=600)
 def send_mails() -> None:
-    mails.send_due_mails()
+    """Send what is due; may run twice, each mail is claimed once."""
+    if send_due_mails() and OutgoingMail.objects.due().exists():
+        send(send_mails)
