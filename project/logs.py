@@ -1,6 +1,7 @@
 """Structured logs: one JSON object a line in production, readable lines on a terminal."""
 
 import re
+import sys
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -45,7 +46,7 @@ _SHARED: list[Any] = [
 def configure_logging(*, log_format: str, level: str) -> dict[str, Any]:
     """Set structlog up and give Django's LOGGING dictionary."""
     renderer: Any = (
-        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
         processors=[

@@ -137,7 +137,9 @@ def readyz(request: HttpRequest) -> HttpResponse:
         "status": "ok" if ok else "unavailable",
         "checks": {name: {"ok": r.ok, "ms": r.ms, **r.details} for name, r in results.items()},
     }
-    return JsonResponse(body, status=200 if ok else 503)
+    response = JsonResponse(body, status=200 if ok else 503)
+    response._has_been_logged = True  # type: ignore[attr-defined]  # each failed check has written its own line
+    return response
 
 
 def may_read_metrics(request: HttpRequest) -> bool:

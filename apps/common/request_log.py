@@ -11,6 +11,7 @@ from django_structlog.middlewares import RequestMiddleware
 # A link that signs in or resets a password carries its key in the path.
 _KEYS = re.compile(r"(/(?:reset/key|confirm-email|unsubscribe)/)[^/]+")
 _MAX_PATH = 300
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 def loggable_path(path: str) -> str:
@@ -27,6 +28,12 @@ class RequestLogMiddleware(RequestMiddleware):  # type: ignore[misc]
     @staticmethod
     def format_request(request: HttpRequest) -> str:
         return f"{request.method} {loggable_path(request.path)}"
+
+    def __call__(self, request: HttpRequest) -> Any:
+        # Probes ask every few seconds; a check that fails logs its own line.
+        if request.path in _PROBES:
+            return self.get_response(request)
+        return super().__call__(request)
 
     def handle_response(self, request: HttpRequest, response: HttpResponse) -> None:
         response.setdefault("X-Request-ID", str(getattr(request, "id", "")))
