@@ -6,8 +6,10 @@ from celery.signals import worker_ready, worker_shutting_down
 
 from apps.common.leased import LeasedWorkQuerySet, ask_to_stop
 from apps.common.tasks import is_awake, send, send_once, task
-from apps.observations.models import ArchiveUpload, DiscardedFile, Photo, PlaceReview
+from apps.observations.models import ArchiveUpload, DataExport, DiscardedFile, Photo, PlaceReview
 from apps.observations.services.archives import read_next_archive
+from apps.observations.services.closing import closed_accounts_exist, erase_closed_accounts
+from apps.observations.services.data_export import discard_exports, pack_next_export
 from apps.observations.services.deletion import purge_discarded_files
 from apps.observations.services.detection import detect_photos
 from apps.observations.services.geoprivacy import continue_review
@@ -49,6 +51,21 @@ def review_places() -> None:
         send_once(review_places)
 
 
+@task(queue="default", soft_limit_s=3_600)
+def pack_exports() -> None:
+    """Pack one person's data, then give the queue to others."""
+    is_awake(pack_exports)
+    if pack_next_export():
+        send_once(pack_exports)
+
+
+@task(queue="default", soft_limit_s=3_600)
+def erase_closed() -> None:
+    """Erase what closed accounts had sent and written."""
+    is_awake(erase_closed)
+    erase_closed_accounts()
+
+
 @task(queue="default", soft_limit_s=600)
 def purge_files() -> None:
     """Remove files whose rows are gone."""
@@ -68,11 +85,15 @@ def sweep() -> None:
         (Photo, detect_waiting),
         (ArchiveUpload, read_archives),
         (PlaceReview, review_places),
+        (DataExport, pack_exports),
     ):
         rows: LeasedWorkQuerySet = model.objects.all()
         rows.give_up_exhausted()
         if rows.claimable().exists():
             send_once(wake_up)
+    discard_exports()
+    if closed_accounts_exist():
+        send_once(erase_closed)
     if DiscardedFile.objects.exists():
         send_once(purge_files)
     send(fold_map)

@@ -3,6 +3,7 @@
 from apps.observations.models.archive import ArchiveUpload, DiscardedFile, RefusedFile
 from apps.observations.models.comment import Comment
 from apps.observations.models.detection import Detection
+from apps.observations.models.export import DataExport
 from apps.observations.models.idempotency import IdempotencyKey
 from apps.observations.models.observation import Licence, MapCell, Observation
 from apps.observations.models.photo import Photo
@@ -12,6 +13,7 @@ from apps.observations.models.survey import Label, Survey
 __all__ = [
     "ArchiveUpload",
     "Comment",
+    "DataExport",
     "Detection",
     "DiscardedFile",
     "IdempotencyKey",
