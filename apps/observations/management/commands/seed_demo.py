@@ -55,7 +55,7 @@ class Command(BaseCommand):
 
     def send_samples(self, survey: Survey, contributor: User) -> None:
         """Send the sample photos through the same door as everyone's, and detect what waits."""
-        samples = sorted((SHIPPED / "samples").glob("*.jpg"))
+        samples = sorted((SHIPPED / "samples" / "images").glob("*.jpg"))
         if not Observation.objects.filter(survey=survey).exists():
             for index, (place, longitude, latitude, day) in enumerate(PLACES):
                 observation = create_observation(
