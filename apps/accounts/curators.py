@@ -16,7 +16,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "change_apiclient",
         "view_outgoingmail",
     ),
-    "training": ("view_registeredmodel", "view_modelversion"),
+    "training": ("view_registeredmodel", "view_modelversion", "promote_modelversion"),
     "observations": (
         "add_survey",
         "view_survey",
@@ -36,6 +36,9 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "delete_comment",
         "view_archiveupload",
         "change_archiveupload",
+        "view_refusedfile",
+        "view_placereview",
+        "change_placereview",
     ),
 }
 
