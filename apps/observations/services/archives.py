@@ -135,6 +135,8 @@ def _read_entries(archive: ArchiveUpload, opened: zipfile.ZipFile, until: float)
                 left = settings.ARCHIVE_MAX_BYTES - read_bytes
                 read_bytes += _take(archive, opened, entry, left)
             except RefusedPictureError as error:
+                if error.code == "observation_deleted":
+                    raise LeaseLostError(f"archive {archive.pk}") from error
                 record_refusal(
                     observation=archive.observation,
                     name=_entry_name(entry),

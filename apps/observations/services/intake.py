@@ -64,6 +64,9 @@ _REFUSALS: dict[str, Any] = {
     ),
     "archive_link": gettext_lazy("This is a link, not a file. Put the picture itself into the archive."),
     "archive_nested": gettext_lazy("An archive inside the archive is not opened. Send it by itself."),
+    "observation_deleted": gettext_lazy(
+        "The observation was deleted meanwhile. Send the photo as a new one."
+    ),
     "duplicate": gettext_lazy("You sent this photo on %(sent_on)s already."),
     "archive_bomb": gettext_lazy("The file unpacks to far more than its size, so it was not read."),
 }
@@ -161,11 +164,11 @@ def receive_photo(*, observation: Observation, file: BinaryIO | File[Any], name:
             with transaction.atomic():
                 photo.save(force_insert=True)
                 wake_once(detect_waiting)
-        except IntegrityError:
-            # Its twin arrived in the meantime; or the observation was deleted, and then the error stands.
+        except IntegrityError as error:
+            # Its twin arrived in the meantime; or the observation was deleted.
             earlier = _sent_before(observation, sha256)
             if earlier is None:
-                raise
+                raise RefusedPictureError("observation_deleted") from error
         else:
             stored.clear()
             return ReceivedPhoto(photo, is_duplicate=False)
