@@ -181,7 +181,7 @@ def _write_original(archive: zipfile.ZipFile, photo: Photo, observation: Observa
     try:
         source = photo.original.open("rb")
     except FileNotFoundError:
-        logger.error("original_missing", photo=photo.pk)
+        logger.warning("original_missing", photo=photo.pk)
         return
     info = zipfile.ZipInfo(_path(photo, observation), date_time=_zip_time(photo))
     with source, archive.open(info, "w", force_zip64=True) as target:
