@@ -395,10 +395,6 @@ if SENTRY_DSN := env.str("SENTRY_DSN", ""):
 
     sentry_sdk.init(dsn=SENTRY_DSN, send_default_pii=False)
 
-UNFOLD = {
-    "SITE_TITLE": SITE_NAME,
-    "SITE_HEADER": SITE_NAME,
-    "SITE_URL": "/",
-    "SHOW_HISTORY": True,
-    "SHOW_VIEW_ON_SITE": True,
-}
+from project.console import console  # noqa: E402  (the admin's theme; beside the settings for its length)
+
+UNFOLD = console(SITE_NAME)

@@ -70,6 +70,7 @@ class ModelVersion(models.Model):
         verbose_name = _("model version")
         verbose_name_plural = _("model versions")
         ordering = ["registered_model", "-number"]
+        permissions = [("promote_modelversion", "Can put a model version into production")]
         constraints = [
             models.UniqueConstraint(fields=["registered_model", "number"], name="model_version_number"),
             models.UniqueConstraint(
