@@ -86,7 +86,7 @@ class LeasedWorkQuerySet(models.QuerySet[Any]):
         claimed = {row.pk: row for row in self.filter(pk__in=chosen)}
         return [claimed[pk] for pk in chosen if pk in claimed]
 
-    def held(self, token: uuid.UUID) -> Self:
+    def held(self, token: uuid.UUID | None) -> Self:
         """Rows that the claim with this token still holds."""
         return self.filter(lease_token=token, status=WorkStatus.PROCESSING)
 
@@ -94,7 +94,7 @@ class LeasedWorkQuerySet(models.QuerySet[Any]):
         """Extend the lease; gives the number of rows still held."""
         return self.held(token).update(lease_until=Now() + timedelta(seconds=settings.JOB_LEASE_SECONDS))
 
-    def release(self, token: uuid.UUID) -> int:
+    def release(self, token: uuid.UUID | None) -> int:
         """Give rows back untouched (a worker told to stop): the attempt does not count."""
         return self.held(token).update(
             status=WorkStatus.PENDING, lease_token=None, lease_until=None, attempts=F("attempts") - 1
@@ -185,17 +185,14 @@ class LeasedWork(models.Model):
 
     def finish(self, *, status: WorkStatus = WorkStatus.DONE, reason: str = "", **changes: Any) -> None:
         """End this attempt if its claim still holds, else raise `LeaseLostError`; nothing is written then."""
-        done = (
-            type(self)
-            ._default_manager.filter(pk=self.pk, lease_token=self.lease_token, status=WorkStatus.PROCESSING)
-            .update(
-                status=status,
-                failure_reason=reason[:500],
-                finished_at=Now(),
-                lease_token=None,
-                lease_until=None,
-                **changes,
-            )
+        rows: models.QuerySet[Any] = type(self)._default_manager.filter(pk=self.pk)  # noqa: SLF001 (documented)
+        done = rows.filter(lease_token=self.lease_token, status=WorkStatus.PROCESSING).update(
+            status=status,
+            failure_reason=reason[:500],
+            finished_at=Now(),
+            lease_token=None,
+            lease_until=None,
+            **changes,
         )
         if not done:
             raise LeaseLostError(f"{type(self).__name__} {self.pk}")

@@ -9,13 +9,16 @@ from functools import partial
 from typing import Any
 
 import structlog
-from celery import Task, shared_task
+from celery import Task as CeleryTask
+from celery import shared_task
 from django.conf import settings
 from django.db import transaction
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from apps.common.heartbeat import broker
+
+Task = CeleryTask[Any, None]
 
 logger = structlog.get_logger(__name__)
 
@@ -26,8 +29,7 @@ def task(
     """Declare a task on a queue, acknowledged late, given back when its process dies, limited in time."""
 
     def decorate(function: Callable[..., None]) -> Task:
-        return shared_task(
-            function,
+        declared: Task = shared_task(
             name=f"{function.__module__}.{function.__name__}",
             queue=queue,
             acks_late=True,
@@ -35,7 +37,8 @@ def task(
             ignore_result=True,
             soft_time_limit=soft_limit_s,
             time_limit=hard_limit_s or soft_limit_s + 30,
-        )
+        )(function)
+        return declared
 
     return decorate
 

@@ -95,7 +95,9 @@ class _Child:
             self.is_fit = False
         raise PictureError(code, **params)
 
-    def _ask(self, file: BinaryIO, size_bytes: int, seconds: float) -> PreparedPicture | tuple[Any, dict[str, Any]]:
+    def _ask(
+        self, file: BinaryIO, size_bytes: int, seconds: float
+    ) -> PreparedPicture | tuple[Any, dict[str, Any]]:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None  # noqa: PT018  (both are pipes)
         stdin.write(struct.pack("<Q", size_bytes))
@@ -109,7 +111,9 @@ class _Child:
             left -= len(chunk)
         stdin.flush()
         deadline = time.monotonic() + seconds
-        return _unpacked(_read_exactly(stdout, _LENGTHS.size, deadline), lambda n: _read_exactly(stdout, n, deadline))
+        return _unpacked(
+            _read_exactly(stdout, _LENGTHS.size, deadline), lambda n: _read_exactly(stdout, n, deadline)
+        )
 
     def end(self) -> None:
         self.is_fit = False
@@ -124,7 +128,8 @@ class _Child:
 def _packed(answer: PreparedPicture | PictureError) -> bytes:
     """Plain data, never a pickle: a decoder that was taken over must not reach the site through its answers."""
     if isinstance(answer, PictureError):
-        fields, display, thumbnail = {"code": answer.code, "params": answer.params}, b"", b""
+        fields: dict[str, Any] = {"code": answer.code, "params": answer.params}
+        display = thumbnail = b""
     else:
         fields = asdict(answer)
         display, thumbnail = fields.pop("display"), fields.pop("thumbnail")
@@ -132,9 +137,7 @@ def _packed(answer: PreparedPicture | PictureError) -> bytes:
     return _LENGTHS.pack(len(text), len(display), len(thumbnail)) + text + display + thumbnail
 
 
-def _unpacked(
-    lengths: bytes, read: Callable[[int], bytes]
-) -> PreparedPicture | tuple[Any, dict[str, Any]]:
+def _unpacked(lengths: bytes, read: Callable[[int], bytes]) -> PreparedPicture | tuple[Any, dict[str, Any]]:
     sizes = _LENGTHS.unpack(lengths)
     if sum(sizes) > _MAX_ANSWER_BYTES:
         raise ValueError("too long an answer")

@@ -120,7 +120,7 @@ def _local_weights(version: ModelVersion) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".{uuid.uuid4().hex}"
     try:
-        stored: Any = version.weights.storage.open(version.weights.name, "rb")
+        stored: Any = version.weights.storage.open(str(version.weights.name), "rb")
         with stored, unfinished.open("wb") as target:
             shutil.copyfileobj(stored, target, 1 << 20)
         if file_sha256(unfinished) != version.weights_sha256:

@@ -45,7 +45,7 @@ def register_model_version(
             version.number = (numbers.aggregate(last=Max("number"))["last"] or 0) + 1
             version.save(force_insert=True)
     except BaseException:
-        version.weights.storage.delete(version.weights.name)
+        version.weights.storage.delete(str(version.weights.name))
         raise
     return version
 

@@ -7,6 +7,7 @@ import struct
 import time
 import zipfile
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.core.files.storage import storages
@@ -50,8 +51,8 @@ def zip_with(*entries) -> bytes:
 
 
 def stored_archives() -> list[str]:
-    folder = storages["default"].path("archives")
-    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    folder = Path(storages["default"].path("archives"))
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
 def refusals(observation) -> dict[str, str]:
@@ -75,11 +76,11 @@ def test_each_picture_of_an_archive_becomes_a_photo(observation):
 
 def test_the_stored_zip_is_removed_when_it_is_read(observation):
     archive = receive(observation, zip_of(a=jpeg()))
-    path = archive.file.path
-    assert os.path.exists(path)
+    path = Path(archive.file.path)
+    assert path.exists()
     read_all()
     purge_files()
-    assert not os.path.exists(path)
+    assert not path.exists()
     assert not DiscardedFile.objects.exists()
 
 
@@ -355,7 +356,7 @@ def test_photos_sent_earlier_are_named_with_their_day(observation):
 
 def test_a_zip_that_vanished_fails_with_a_reason(observation):
     archive = receive(observation, zip_of(a=jpeg()))
-    os.unlink(archive.file.path)
+    Path(archive.file.path).unlink()
     read_all()
     archive.refresh_from_db()
     assert (archive.status, archive.failure_reason) == (WorkStatus.FAILED, "archive_damaged")

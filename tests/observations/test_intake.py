@@ -1,12 +1,12 @@
 """The one door for pictures: what is stored of a sound one, and that nothing is stored of the others."""
 
 import hashlib
-import os
 import resource
 import threading
 import unicodedata
 from datetime import UTC, datetime
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from django.core.files.storage import storages
@@ -60,10 +60,10 @@ def receive(observation, content: bytes, name: str = "plate.jpg") -> intake.Rece
 
 def stored_files() -> set[str]:
     return {
-        os.path.join(folder, name)
+        str(path)
         for alias in ("default", "renditions")
-        for folder, _folders, names in os.walk(storages[alias].location)
-        for name in names
+        for path in Path(storages[alias].location).rglob("*")
+        if path.is_file()
     }
 
 
@@ -432,8 +432,8 @@ def test_a_decoder_sees_none_of_the_sites_secrets():
     shared = pool()
     shared.prepare(BytesIO(jpeg()), size_bytes=len(jpeg()))
     child = shared._idle.queue[-1]._process.pid
-    with open(f"/proc/{child}/environ", "rb") as file:
-        names = {line.partition(b"=")[0].decode() for line in file.read().split(b"\0") if line}
+    lines = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+    names = {line.partition(b"=")[0].decode() for line in lines if line}
     assert names <= {"PATH", "LANG", "OMP_NUM_THREADS"}
     shared.close()
 
@@ -441,8 +441,7 @@ def test_a_decoder_sees_none_of_the_sites_secrets():
 @pytest.mark.slow
 def test_hundreds_of_photos_do_not_make_the_process_grow(observation):
     def resident_kb():
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize() // 1024
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
 
     receive(observation, jpeg(seed=10_000, width=3000, height=2000))
     before = resident_kb()

@@ -84,7 +84,7 @@ def receive_archive(*, observation: Observation, file: BinaryIO | File[Any], nam
             upload.save(force_insert=True)
             wake_once(read_archives)
     except BaseException:
-        upload.file.storage.delete(upload.file.name)
+        upload.file.storage.delete(str(upload.file.name))
         raise
     return upload
 
@@ -260,4 +260,4 @@ def _finish(archive: ArchiveUpload, *, reason: str = "") -> None:
     """End it, well or badly; the stored zip is no longer needed."""
     with transaction.atomic():
         archive.finish(status=WorkStatus.FAILED if reason else WorkStatus.DONE, reason=reason)
-        discard_files([("default", archive.file.name)])
+        discard_files([("default", str(archive.file.name))])

@@ -267,7 +267,8 @@ def _read_original(photo: Photo) -> bytes | None:
     """None for a file that is gone. Raises `StorageUnavailableError` when the storage does not answer."""
     try:
         with photo.original.open("rb") as file:
-            return file.read()
+            content: bytes = file.read()
+            return content
     except FileNotFoundError:
         return None
     except Exception as error:

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import redis
 import structlog
@@ -80,7 +80,7 @@ def serve_identifications() -> int:
     """Answer what is asked at this moment; gives how many. Called by inference workers."""
     served = 0
     try:
-        while (key := broker().lpop(_name("waiting"))) is not None:
+        while key := cast(bytes | None, broker().lpop(_name("waiting"))):
             served += _serve(key.decode())
     except redis.RedisError as error:
         logger.warning("identify_without_redis", error=type(error).__name__)
@@ -123,7 +123,8 @@ def _place() -> Iterator[str]:
 
 
 def _serve(key: str) -> int:
-    data, survey_id = broker().mget(_name(f"{key}:data"), _name(f"{key}:survey"))
+    found = broker().mget(_name(f"{key}:data"), _name(f"{key}:survey"))
+    data, survey_id = cast(list[bytes | None], found)
     if data is None or survey_id is None:
         return 0  # whoever asked has given up
     try:

@@ -25,8 +25,12 @@ class Command(BaseCommand):
     help = "Find the animals on pictures with the survey's production model; no server needed."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="pictures or folders of pictures")
-        parser.add_argument("--survey", default="springtails", help="short name of the survey (default: springtails)")
+        parser.add_argument(
+            "paths", nargs="+", type=Path, metavar="PATH", help="pictures or folders of pictures"
+        )
+        parser.add_argument(
+            "--survey", default="springtails", help="short name of the survey (default: springtails)"
+        )
         parser.add_argument("--format", choices=("json", "csv", "coco"), default="json")
         parser.add_argument("--output", type=Path, help="write there instead of to the terminal")
         parser.add_argument("--confidence", type=float, help="lowest confidence kept (default: the survey's)")
@@ -34,7 +38,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         survey = Survey.objects.filter(slug=options["survey"]).select_related("registered_model").first()
         if survey is None:
-            known = ", ".join(Survey.objects.values_list("slug", flat=True)) or "none yet: `make run` creates one"
+            known = (
+                ", ".join(Survey.objects.values_list("slug", flat=True)) or "none yet: `make run` creates one"
+            )
             raise CommandError(f"There is no survey {options['survey']!r}. Known: {known}.")
         confidence = survey.confidence_threshold if options["confidence"] is None else options["confidence"]
         if not 0 < confidence < 1:
@@ -43,15 +49,20 @@ class Command(BaseCommand):
         if survey.registered_model is None:
             raise CommandError(f"The survey {survey.slug} has no model yet.")
         try:
-            version, detector = production_detector(survey.registered_model)
+            in_production = production_detector(survey.registered_model)
         except ModelUnavailableError as error:
             raise CommandError(f"The model of {survey.slug} cannot be used: {error}") from error
+        if in_production is None:
+            raise CommandError(f"The survey {survey.slug} has no model in production yet.")
+        version, detector = in_production
         results = detector.detect_files(
             iter(paths), confidence=confidence, object_size_px=survey.object_size_px, limits=picture_limits()
         )
         found: list[tuple[Path, DetectedBoxes]] = []
         failed = 0
-        for path, result in zip(paths, tqdm(results, total=len(paths), unit="picture", file=sys.stderr), strict=True):
+        for path, result in zip(
+            paths, tqdm(results, total=len(paths), unit="picture", file=sys.stderr), strict=True
+        ):
             if isinstance(result, PictureError):
                 failed += 1
                 self.stderr.write(f"{path}: {refusal_message(result.code, result.params)}")
@@ -71,7 +82,9 @@ def _pictures(paths: list[Path]) -> Iterator[Path]:
     """The files named, and of folders every file that is called like a picture, in order."""
     for path in paths:
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
+            inside = sorted(
+                file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file()
+            )
             if not inside:
                 raise CommandError(f"{path}: no pictures in this folder.")
             yield from inside
@@ -103,7 +116,9 @@ def _rows(result: DetectedBoxes, version: ModelVersion) -> list[dict[str, Any]]:
     return rows
 
 
-def _write_json(file: TextIO, found: list[tuple[Path, DetectedBoxes]], version: ModelVersion, _survey: Survey) -> None:
+def _write_json(
+    file: TextIO, found: list[tuple[Path, DetectedBoxes]], version: ModelVersion, _survey: Survey
+) -> None:
     photos = [
         {
             "file": str(path),
@@ -117,13 +132,22 @@ def _write_json(file: TextIO, found: list[tuple[Path, DetectedBoxes]], version: 
     file.write(json.dumps(photos, indent=2, ensure_ascii=False) + "\n")
 
 
-def _write_csv(file: TextIO, found: list[tuple[Path, DetectedBoxes]], version: ModelVersion, _survey: Survey) -> None:
+def _write_csv(
+    file: TextIO, found: list[tuple[Path, DetectedBoxes]], version: ModelVersion, _survey: Survey
+) -> None:
     writer = csv.writer(file, lineterminator="\r\n")
     writer.writerow(["file", "number", "label", "confidence", "x", "y", "width", "height", "model_version"])
     for path, result in found:
         for row in _rows(result, version):
             box = row["box"].values()
-            texts = [_plain(str(path)), row["number"], _plain(row["label"]), row["confidence"], *box, str(version)]
+            texts = [
+                _plain(str(path)),
+                row["number"],
+                _plain(row["label"]),
+                row["confidence"],
+                *box,
+                str(version),
+            ]
             writer.writerow(texts)
 
 
@@ -132,14 +156,17 @@ def _plain(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
-def _write_coco(file: TextIO, found: list[tuple[Path, DetectedBoxes]], version: ModelVersion, survey: Survey) -> None:
+def _write_coco(
+    file: TextIO, found: list[tuple[Path, DetectedBoxes]], version: ModelVersion, survey: Survey
+) -> None:
     """COCO detection format with scores; pictures without animals are listed too. Boxes are x, y, width, height in px."""
     names = {label.code: label.name for label in Label.objects.filter(survey=survey)}
     categories = [
         {"id": index, "name": code, "supercategory": "", "scientific_name": names.get(code, "")}
         for index, code in enumerate(version.labels, start=1)
     ]
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for image_id, (path, result) in enumerate(found, start=1):
         images.append(
             {"id": image_id, "file_name": str(path), "width": result.width_px, "height": result.height_px}
@@ -158,5 +185,11 @@ def _write_coco(file: TextIO, found: list[tuple[Path, DetectedBoxes]], version: 
                 }
             )
     info = {"description": f"Podura, {survey.slug}, {version}"}
-    document = {"info": info, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
+    document = {
+        "info": info,
+        "licenses": [],
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
     file.write(json.dumps(document, ensure_ascii=False) + "\n")
