@@ -81,7 +81,9 @@ def test_orcid_checksums_are_those_of_the_published_examples():
 def test_the_decision_reaches_the_applicant_by_mail(curator, language, approve, said):
     applicant = UserFactory.create(language=language)
     application = apply_as_expert(user=applicant, motivation="I know them")
-    decided = decide_application(application=application, by=curator, approve=approve, note="See <you> & soon")
+    decided = decide_application(
+        application=application, by=curator, approve=approve, note="See <you> & soon"
+    )
     applicant.refresh_from_db()
     assert applicant.is_expert is approve
     assert (decided.decided_by, decided.status) == (curator, "approved" if approve else "refused")

@@ -13,7 +13,12 @@ NEW_PASSWORD = "under the bark it is damp"
 
 
 def sign_up(client, email="new@podura.example", **fields):
-    data = {"email": email, "password1": NEW_PASSWORD, "password2": NEW_PASSWORD, "display_name": "  Lena  K. "}
+    data = {
+        "email": email,
+        "password1": NEW_PASSWORD,
+        "password2": NEW_PASSWORD,
+        "display_name": "  Lena  K. ",
+    }
     return client.post("/accounts/signup/", data | fields)
 
 
