@@ -10,7 +10,7 @@ from apps.accounts.mails import queue_mail
 from apps.accounts.models import User
 
 
-class AccountAdapter(DefaultAccountAdapter):
+class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     """Podura's answers to allauth's questions."""
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:

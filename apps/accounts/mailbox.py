@@ -3,9 +3,7 @@
 import email
 import email.policy
 from dataclasses import dataclass
-from email.message import EmailMessage
 from pathlib import Path
-from typing import cast
 
 from django.conf import settings
 
@@ -38,7 +36,7 @@ def read_mails() -> list[ReadMail]:
 
 
 def _parse(text: str) -> ReadMail:
-    message = cast(EmailMessage, email.message_from_string(text.lstrip("\n"), policy=email.policy.default))
+    message = email.message_from_string(text.lstrip("\n"), policy=email.policy.default)
     body = message.get_body(preferencelist=("plain",))
     return ReadMail(
         recipient=str(message["To"] or ""),

@@ -59,7 +59,7 @@ class User(AbstractUser):
         constraints = [models.UniqueConstraint(Lower("email"), name="user_email_any_case")]
 
     def __str__(self) -> str:
-        return self.display_name or _("someone")
+        return self.display_name or str(_("someone"))
 
     def get_full_name(self) -> str:
         return self.display_name or self.email

@@ -52,7 +52,7 @@ def decide_application(
         raise OwnApplicationError
     statuses = ExpertApplication.Status
     current.status = statuses.APPROVED if approve else statuses.REFUSED
-    current.decided_at = Now()  # type: ignore[assignment]
+    current.decided_at = Now()
     current.decided_by = by
     current.decision_note = note
     current.save(update_fields=["status", "decided_at", "decided_by", "decision_note"])
