@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 
@@ -36,23 +38,36 @@ def _plain(picture: Image.Image) -> Image.Image:
 
 def _eight_bit(picture: Image.Image, *, may_be_dim: bool) -> Image.Image:
     if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64, copy=False)
-        bits = 16
-        if may_be_dim:
-            # Microscope cameras store 10, 12 or 14 bits in 16: without this the picture would be black.
-            bits = next(b for b in (8, 10, 12, 14, 16, 64) if int(values.max()) < 1 << b)
-            bits = min(bits, 16)
-        return Image.fromarray(np.clip(values >> (bits - 8), 0, 255).astype(np.uint8))
+        return _from_integers(np.asarray(picture), may_be_dim=may_be_dim)
     if picture.mode == "F":
-        floats = np.nan_to_num(np.asarray(picture, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-        low, high = float(floats.min()), float(floats.max())
-        if low >= 0 and high <= 1:
-            low, high = 0.0, 1.0
-        elif low >= 0 and high <= 255:
-            low, high = 0.0, 255.0
-        spread = max(high - low, 1e-12)
-        return Image.fromarray(np.rint((floats - low) * (255.0 / spread)).astype(np.uint8))
+        return _from_floats(np.array(picture, np.float32))
     return picture
+
+
+def _from_integers(values: NDArray[np.integer[Any]], *, may_be_dim: bool) -> Image.Image:
+    """(H, W) samples of 16 or 32 bits; beyond 0..65535 they are cut off. No copy wider than the samples."""
+    bits = 16
+    if may_be_dim:
+        # Microscope cameras store 10, 12 or 14 bits in 16: without this the picture would be black.
+        brightest = int(values.max())
+        bits = next((b for b in (8, 10, 12, 14) if brightest < 1 << b), 16)
+    if values.dtype.itemsize > 2:
+        values = values.clip(0, 65535)
+    return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
+
+
+def _from_floats(values: NDArray[np.float32]) -> Image.Image:
+    """(H, W) samples, stretched from 0..1 or 0..255 if they keep to it, else from the darkest to the brightest.
+
+    Changes `values`, which would otherwise need several copies of half a gigabyte for a plate.
+    """
+    np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 255:
+        low, high = 0.0, 1.0 if high <= 1 else 255.0
+    values -= low
+    values *= 255.0 / max(high - low, 1e-12)
+    return Image.fromarray(np.rint(values, out=values).astype(np.uint8))
 
 
 def _without_alpha(picture: Image.Image) -> Image.Image:

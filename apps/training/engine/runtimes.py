@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -57,43 +58,45 @@ class OpenVinoRuntime:
             "NUM_STREAMS": str(streams),
         }
         self._compiled = core.compile_model(core.read_model(model), "CPU", settings)
-        _KEPT.append(self._compiled)
-        self._streams = streams
+        self._in_flight = streams + 1  # one is always ready when a stream becomes free
+        self._idle: list[Any] = []
         self.name = f"openvino-{precision}"
 
     def run(
         self, squares: Iterable[NDArray[np.uint8]], reduce: Callable[[NDArray[np.float32]], Result]
     ) -> Iterator[Result]:
-        import openvino
-
-        queue = openvino.AsyncInferQueue(self._compiled, self._streams + 1)
-        done: dict[int, Result | Exception] = {}
-
-        def finish(request: Any, place: int) -> None:
-            try:
-                done[place] = reduce(request.get_output_tensor(0).data[0])
-            except Exception as error:  # noqa: BLE001 - raised again below, in the caller's thread
-                done[place] = error
-
-        queue.set_callback(finish)
-        given = 0
+        # Not OpenVINO's AsyncInferQueue: its Python callbacks run in foreign threads, and in tests a process
+        # hung or ended in std::terminate when one of them met the interpreter's lock at the wrong moment.
+        running: deque[Any] = deque()
         try:
-            for place, square in enumerate(squares):
-                queue.start_async({0: square[None]}, place)
-                while given in done:
-                    yield _value(done.pop(given))
-                    given += 1
+            for square in squares:
+                done = []
+                if len(running) == self._in_flight:
+                    done.append(self._finish(running[0], reduce))
+                    self._idle.append(running.popleft())
+                request = self._request()
+                request.start_async({0: square[None]})
+                running.append(request)
+                yield from done
+            while running:
+                done = [self._finish(running[0], reduce)]
+                self._idle.append(running.popleft())
+                yield from done
         finally:
-            queue.wait_all()
-        while given in done:
-            yield _value(done.pop(given))
-            given += 1
+            for request in running:
+                request.wait()
+                self._idle.append(request)
 
+    def _request(self) -> Any:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._compiled.create_infer_request()
 
-def _value(result: Result | Exception) -> Result:
-    if isinstance(result, Exception):
-        raise result
-    return result
+    @staticmethod
+    def _finish(request: Any, reduce: Callable[[NDArray[np.float32]], Result]) -> Result:
+        request.wait()
+        return reduce(request.get_output_tensor(0).data[0])
 
 
 class TorchRuntime:

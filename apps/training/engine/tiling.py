@@ -31,7 +31,8 @@ BORDER_PX: Final = 3.0
 """A box that ends this close to an inner border of its window, in pixels of the input, counts as cut by it."""
 
 SAME_ANIMAL_IOU: Final = 0.45
-SAME_ANIMAL_CONTAINED: Final = 0.6
+PIECE_CONTAINED: Final = 0.6
+"""Share of a piece's box inside a whole box that makes it a piece of that animal."""
 
 Window = tuple[int, int, int, int]
 """Left, top, right, bottom in whole pixels."""
@@ -170,11 +171,11 @@ def _is_same_animal(
             [np.maximum(mine[:, :2], theirs[:, :2]), np.minimum(mine[:, 2:], theirs[:, 2:])], axis=1
         )
     )
-    joined = _areas(mine) + _areas(theirs) - shared
-    agree: NDArray[np.bool_] = shared > SAME_ANIMAL_IOU * joined
+    seen_mine, seen_theirs = _areas(mine), _areas(theirs)
+    agree: NDArray[np.bool_] = shared > SAME_ANIMAL_IOU * (seen_mine + seen_theirs - shared)
     if is_cut[row]:
         area = float(np.prod(boxes[row, 2:] - boxes[row, :2]))
-        inside = intersection_areas(boxes[row], boxes[others]) > SAME_ANIMAL_CONTAINED * area
+        inside = intersection_areas(boxes[row], boxes[others]) > PIECE_CONTAINED * area
         agree |= inside & ~is_cut[others]
     return agree
 
