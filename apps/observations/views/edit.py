@@ -1,10 +1,12 @@
 """Changing and deleting what one sent. What is someone else's does not exist (404)."""
 
 import uuid
+from typing import Any, cast
 
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.forms import ChoiceField
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -95,10 +97,13 @@ def _is_hidden(observation: Observation) -> bool:
     return observation.visibility == Observation.Visibility.HIDDEN
 
 
-def _details_form(observation: Observation, data: object) -> DetailsForm:
-    form = DetailsForm(data, initial=DetailsForm.initial_of(observation))  # type: ignore[arg-type]
+def _details_form(observation: Observation, data: Any) -> DetailsForm:
+    form = DetailsForm(data, initial=DetailsForm.initial_of(observation))
     if _is_hidden(observation):
-        # A curator hid it, and only a curator shows it again.
-        form.fields["visibility"].disabled = True
-        form.fields["visibility"].required = False
+        # A curator hid it, and only a curator shows it again: the field says so and takes nothing else.
+        visibility = cast(ChoiceField, form.fields["visibility"])
+        visibility.choices = [
+            (value, label) for value, label in Observation.Visibility.choices if value == "hidden"
+        ]
+        visibility.disabled = True
     return form
