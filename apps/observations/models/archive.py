@@ -1,6 +1,6 @@
 import uuid
 
-from django.core.files.storage import storages
+from django.core.files.storage import Storage, storages
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -8,7 +8,7 @@ from apps.common.leased import LeasedWork
 from apps.observations.models.observation import Observation
 
 
-def private_storage() -> object:
+def private_storage() -> Storage:
     return storages["default"]
 
 

@@ -45,13 +45,14 @@ def request_export(*, user: User) -> DataExport:
 
     try:
         with transaction.atomic():
-            export = DataExport.objects.create(
+            export: DataExport = DataExport.objects.create(
                 user=user, photos_total=Photo.objects.filter(contributor=user).count()
             )
             wake_once(pack_exports)
             return export
     except IntegrityError:
-        return DataExport.objects.filter(user=user).latest("pk")
+        under_way: DataExport = DataExport.objects.filter(user=user).latest("pk")
+        return under_way
 
 
 def pack_next_export() -> bool:
@@ -93,7 +94,7 @@ def _pack(export: DataExport) -> None:
     try:
         export.finish(file=export.file.name, size_bytes=size_bytes, expires_at=Now() + KEPT_FOR)
     except BaseException:
-        export.file.storage.delete(export.file.name)  # the row does not know of this file
+        export.file.storage.delete(export.file.name or "")  # the row does not know of this file
         raise
 
 
@@ -227,5 +228,5 @@ def _count(export: DataExport, packed: int) -> None:
         .held(export.lease_token)
         .filter(pk=export.pk)
         .update(photos_packed=packed)
-    ):  # type: ignore[arg-type]
+    ):
         raise LeaseLostError(f"DataExport {export.pk}")

@@ -71,6 +71,7 @@ def _export_page(request: HttpRequest) -> HttpResponse:
 @login_required
 def export_file(request: HttpRequest, public_id: uuid.UUID) -> HttpResponseBase:
     """The zip, for its owner, while it is kept."""
+    assert isinstance(request.user, User)
     mine = DataExport.objects.filter(user=request.user, status=WorkStatus.DONE, expires_at__gt=Now())
     file = get_object_or_404(mine, public_id=public_id).file
     disposition = content_disposition_header(as_attachment=True, filename="podura-data.zip") or "attachment"
@@ -139,6 +140,7 @@ def _leave_now(request: HttpRequest) -> HttpResponse:
 
 
 def _leave_page(request: HttpRequest, form: LeaveForm, *, status: int = HTTPStatus.OK) -> HttpResponse:
+    assert isinstance(request.user, User)
     counts = {
         "observations": Observation.objects.filter(contributor=request.user)[:_COUNTED_TO].count(),
         "photos": Photo.objects.filter(contributor=request.user)[:_COUNTED_TO].count(),
