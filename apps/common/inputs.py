@@ -18,6 +18,8 @@ class StrictSerializer(serializers.Serializer[Any]):
     """Unknown and repeated fields are refused: a misspelt filter must not silently give everything."""
 
     many_valued: tuple[str, ...] = ()
+    refuses_blank = False
+    """A field left blank in a form counts as not filled in; a blank filter in an address is a mistake."""
 
     @classmethod
     def validated(cls, data: Any, **context: Any) -> dict[str, Any]:
@@ -35,6 +37,9 @@ class StrictSerializer(serializers.Serializer[Any]):
                 repeated = ErrorDetail(str(_("Send this field once.")), code="repeated_field")
                 single = [name for name in names if name not in self.many_valued]
                 errors |= {name: [repeated] for name in single if len(data.getlist(name)) > 1}
+                if self.refuses_blank:
+                    blank = ErrorDetail(str(_("Give a value, or leave it out.")), code="blank")
+                    errors |= {name: [blank] for name in names if data.get(name) == ""}
             if errors:
                 raise ValidationError(errors)
         return super().to_internal_value(data)

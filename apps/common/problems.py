@@ -159,6 +159,9 @@ def _from_api_exception(error: exceptions.APIException) -> Problem:  # noqa: PLR
             }
             headers = {"Retry-After": str(wait_s)}
             return Problem(status=429, code="too_many_requests", detail=detail, headers=headers)
+        case exceptions.PermissionDenied() if str(error.detail).startswith("CSRF"):
+            detail = _("Send the CSRF token of your session in the X-CSRFToken header.")
+            return Problem(status=403, code="csrf_failed", detail=detail)
         case exceptions.NotFound():
             return _not_found()
         case exceptions.MethodNotAllowed():
@@ -258,6 +261,7 @@ class ApiGuardMiddleware:
             with translation.override(translation.get_language_from_request(request)):
                 self._make_problem(response, problem or _of_status(response.status_code), request_id)
         response["X-Request-ID"] = request_id
+        response.setdefault("Cache-Control", "private, no-store")
         return response
 
     @staticmethod

@@ -253,9 +253,9 @@ def test_a_filter_that_means_nothing_is_refused_not_ignored(caller, survey, quer
 
 
 @pytest.mark.parametrize("query", ["survey=", "limit=", "cursor=", "bbox=", "status=&label=", "mine="])
-def test_a_blank_filter_is_none_as_in_a_form(caller, survey, query):
-    observed(caller, survey)
-    assert len(ids(caller.generic("GET", PATH, QUERY_STRING=query))) == 1
+def test_a_blank_filter_is_a_mistake_not_everything(caller, survey, query):
+    body = assert_problem(caller.generic("GET", PATH, QUERY_STRING=query), 400, "invalid")
+    assert {error["code"] for error in body["errors"]} == {"blank"}
 
 
 @pytest.mark.parametrize("path", [PATH, "/api/v1/surveys/", "/api/v1/labels/"])
@@ -410,6 +410,11 @@ def test_labels_are_paged(caller, survey):
     second = caller.get(first["next"]).json()
     assert [page["results"][0]["code"] for page in (first, second)] == ["CER", "ISO_MIN"]
     assert second["next"] is None
+
+
+def test_answers_are_not_kept_by_caches(caller, survey):
+    for path in (PATH, "/api/v1/nothing/"):
+        assert caller.get(path)["Cache-Control"] == "private, no-store"
 
 
 def test_a_browser_session_reads_without_a_token(caller, survey):

@@ -292,6 +292,6 @@ def test_a_browser_session_needs_the_csrf_token(person):
     browser = Caller(enforce_csrf_checks=True)
     browser.force_login(person)
     assert browser.get(PROTECTED).status_code == 200
-    assert_problem(browser.post_json(PROTECTED, {}), 403, "permission_denied")
+    assert_problem(browser.post_json(PROTECTED, {}), 403, "csrf_failed")
     browser.cookies["csrftoken"] = "a" * 32
     assert browser.post_json(PROTECTED, {}, HTTP_X_CSRFTOKEN="a" * 32).status_code == 200

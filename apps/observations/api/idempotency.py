@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, BinaryIO
+from typing import Any, cast
 
 from django.db import connection
 from django.db.models.functions import Now
+from django.http import QueryDict
 from django.utils.translation import gettext as _
 from rest_framework.request import Request
 
@@ -51,7 +52,8 @@ def requested_key(request: Request) -> str | None:
 def request_digest(request: Request) -> str:
     """SHA-256 of what the request asks for: its fields in any order, its files by content in their order."""
     digest = hashlib.sha256()
-    for name, values in sorted(request.data.lists()):
+    fields = cast("QueryDict", request.data)
+    for name, values in sorted(fields.lists()):
         for value in values:
             digest.update(f"{name!r}=".encode())
             digest.update(_file_digest(value) if hasattr(value, "read") else repr(value).encode())
@@ -59,7 +61,7 @@ def request_digest(request: Request) -> str:
     return digest.hexdigest()
 
 
-def _file_digest(file: BinaryIO) -> bytes:
+def _file_digest(file: Any) -> bytes:
     file.seek(0)
     digest = hashlib.file_digest(file, "sha256").digest()
     file.seek(0)

@@ -35,7 +35,7 @@ class IdentifyView(APIView):
         inputs.NoParameters.validated(request.query_params)
         fields = inputs.IdentifyInput.validated(request.data)
         survey: Survey = fields["survey"]
-        file: UploadedFile = fields["photo"]
+        file: UploadedFile[Any] = fields["photo"]
         if not production_versions([survey]):
             detail = _("This survey has no model yet. Send the photo as an observation: it waits for one.")
             raise _try_again(code="no_model", detail=detail, seconds=3600)

@@ -86,7 +86,7 @@ class ObservationInput(StrictSerializer):
         latitude, longitude = attrs.pop("latitude", None), attrs.pop("longitude", None)
         if (latitude is None) != (longitude is None):
             missing = "latitude" if latitude is None else "longitude"
-            detail = ErrorDetail(_("Give both latitude and longitude, or neither."), code="required")
+            detail = ErrorDetail(str(_("Give both latitude and longitude, or neither.")), code="required")
             raise ValidationError({missing: [detail]})
         attrs["location"] = None if latitude is None else Point(longitude, latitude, srid=4326)
         return attrs
@@ -97,7 +97,7 @@ class ObservationFilter(PageInput):
 
     mine = serializers.BooleanField(default=False, help_text=_("Only what you sent."))
     survey = SurveyField(required=False, help_text=_("Short name of the survey."))
-    label = serializers.CharField(
+    label = serializers.CharField(  # type: ignore[assignment]
         max_length=40, required=False, help_text=_("Code of a label: observations with such an animal.")
     )
     status = serializers.ChoiceField(

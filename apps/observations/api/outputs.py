@@ -32,7 +32,7 @@ class LabelNameOutput(_Output):
 
 class DetectionOutput(_Output):
     number = serializers.IntegerField(help_text=_("As drawn on the photo."))
-    label = LabelNameOutput()
+    label = LabelNameOutput()  # type: ignore[assignment]
     confidence = serializers.FloatField(min_value=0, max_value=1)
     scores = serializers.DictField(
         child=serializers.FloatField(), help_text=_("Score of every label, by code.")
@@ -181,7 +181,9 @@ class LabelOutput(_Output):
     scientific_name = serializers.CharField(allow_blank=True)
     vernacular_name = TranslatedOutput()
     rank = serializers.ChoiceField(choices=Label.Rank.choices)
-    parent = serializers.CharField(allow_null=True, help_text=_("Code of the label above it."))
+    parent = serializers.CharField(  # type: ignore[assignment]
+        allow_null=True, help_text=_("Code of the label above it.")
+    )
     gbif_key = serializers.IntegerField(allow_null=True)
     colour = serializers.CharField()
     is_active = serializers.BooleanField()

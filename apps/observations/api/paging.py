@@ -42,6 +42,8 @@ def encode_cursor(key: int) -> str:
 class PageInput(StrictSerializer):
     """The parameters that every list takes."""
 
+    refuses_blank = True
+
     cursor = CursorField(
         required=False, help_text=_("Where the page begins: from `next` of the page before.")
     )

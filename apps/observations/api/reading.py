@@ -167,13 +167,14 @@ def _within_budget(box_counts: Sequence[int]) -> int:
 
 
 def _photos_of(observation: Observation) -> QuerySet[Photo]:
-    return observation.photos.select_related("model_version__registered_model").order_by("pk")
+    photos = Photo.objects.filter(observation=observation)
+    return photos.select_related("model_version__registered_model").order_by("pk")
 
 
 def _first_photos(observation_ids: Sequence[int], *, limit: int) -> QuerySet[Photo]:
+    photos: QuerySet[Photo] = Photo.objects.filter(observation__in=observation_ids)
     return (
-        Photo.objects.filter(observation__in=observation_ids)
-        .annotate(place_in_observation=Window(RowNumber(), partition_by="observation", order_by="pk"))
+        photos.annotate(place_in_observation=Window(RowNumber(), partition_by="observation", order_by="pk"))
         .filter(place_in_observation__lte=limit)
         .select_related("model_version__registered_model")
         .order_by("pk")

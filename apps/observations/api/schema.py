@@ -99,7 +99,7 @@ def _problem_schema() -> dict[str, Any]:
 def openapi_document(language: str) -> dict[str, Any]:
     """The document does not change while a process lives, and building it takes as long as a page view may."""
     with translation.override(language):
-        return SchemaGenerator(api_version="v1").get_schema(request=None, public=True)  # type: ignore[no-any-return]
+        return SchemaGenerator(api_version="v1").get_schema(request=None, public=True)  # type: ignore[no-untyped-call,no-any-return]
 
 
 class SchemaView(APIView):
@@ -114,7 +114,7 @@ class SchemaView(APIView):
         return Response(openapi_document(translation.get_language() or "en"), headers=disposition)
 
 
-class DocumentationView(SpectacularSwaggerSplitView):  # type: ignore[misc]
+class DocumentationView(SpectacularSwaggerSplitView):
     """Swagger UI from our own static files; its start script comes from an address of its own (see the CSP)."""
 
     authentication_classes = ()

@@ -1,5 +1,7 @@
 """Photos sent through the API: one observation with every file that was accepted, or nothing at all."""
 
+from __future__ import annotations
+
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,7 +71,7 @@ def send_photos(*, contributor: User, fields: dict[str, Any], public_id: uuid.UU
     With `public_id` a second call after a crash goes on where the first stopped: the observation is found again,
     and what the first had stored is recognised by its content.
     """
-    files: list[UploadedFile] = fields["photos"]
+    files: list[UploadedFile[Any]] = fields["photos"]
     details = {name: value for name, value in fields.items() if name != "photos"}
     observation = _observation_of(contributor, public_id) or create_observation(
         contributor=contributor, public_id=public_id, **details
@@ -97,7 +99,7 @@ def _observation_of(contributor: User, public_id: uuid.UUID | None) -> Observati
     return Observation.objects.filter(contributor=contributor, public_id=public_id).first()
 
 
-def _take(sent: Sent, index: int, file: UploadedFile) -> None:
+def _take(sent: Sent, index: int, file: UploadedFile[Any]) -> None:
     name = clean_name(file.name or "")
     try:
         _refuse_archive(file)
@@ -110,7 +112,7 @@ def _take(sent: Sent, index: int, file: UploadedFile) -> None:
     sent.photos.append(SentPhoto(index, name, received.photo, is_duplicate=is_repeated or not is_ours))
 
 
-def _refuse_archive(file: UploadedFile) -> None:
+def _refuse_archive(file: UploadedFile[Any]) -> None:
     """Reading an archive is background work with refusals of its own; the website takes them."""
     file.seek(0)
     signature = file.read(4)
