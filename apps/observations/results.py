@@ -12,7 +12,10 @@ BEST_CLASSES = 3
 
 @dataclass(frozen=True, slots=True)
 class NamedBox:
-    """One animal. Pixels of the upright photo, origin top left; `best` is the label and score of the likeliest classes."""
+    """One animal. Pixels of the upright photo, origin top left; `best` is the label and score of the likeliest classes.
+
+    Near the top or the right border its name is written inside the box or to the left, not over the border.
+    """
 
     number: int
     label: Label
@@ -22,6 +25,12 @@ class NamedBox:
     width_px: float
     height_px: float
     best: Sequence[tuple[Label | str, float]]
+    is_near_top: bool = False
+    is_near_right: bool = False
+
+    @property
+    def x_max(self) -> float:
+        return self.x_min + self.width_px
 
     @property
     def others(self) -> Sequence[tuple[Label | str, float]]:
@@ -43,10 +52,10 @@ def named_boxes(photo: Photo) -> list[NamedBox]:
     by_code = {label.code: label for label in labels.values()}
     names: list[Label | str] = [by_code.get(code, code) for code in version.labels]
     rows = Detection.objects.filter(photo=photo, model_version=version).order_by("number")
-    return [_named_box(row, labels[row.label_id], names) for row in rows]
+    return [_named_box(row, labels[row.label_id], names, photo) for row in rows]
 
 
-def _named_box(row: Detection, label: Label, names: Sequence[Label | str]) -> NamedBox:
+def _named_box(row: Detection, label: Label, names: Sequence[Label | str], photo: Photo) -> NamedBox:
     ranking = sorted(zip(names, row.class_scores, strict=False), key=lambda pair: -pair[1])
     return NamedBox(
         number=row.number,
@@ -57,6 +66,8 @@ def _named_box(row: Detection, label: Label, names: Sequence[Label | str]) -> Na
         width_px=row.width_px,
         height_px=row.height_px,
         best=ranking[:BEST_CLASSES],
+        is_near_top=row.y_min < photo.height_px * 0.03,
+        is_near_right=row.x_min > photo.width_px * 0.6,
     )
 
 

@@ -2,6 +2,9 @@
 import { Zoom } from "./zoom.js";
 
 const LETTER_PX = 15; // on the screen, at any zoom
+const SMALL_LETTER_PX = 11;
+const PX_PER_NAME = 36;
+const SMALL_BOX_PX = 26; // below it numbers would cover the animals
 const result = document.querySelector("[data-result]");
 const plate = result.querySelector("[data-plate]");
 const marksGroup = plate.querySelector("[data-marks]");
@@ -16,9 +19,26 @@ for (const item of list.children) {
 }
 for (const mark of marksGroup.children) animals.get(mark.dataset.number).mark = mark;
 
-const zoom = new Zoom(plate, (photoPxPerScreenPx) => {
-  marksGroup.setAttribute("font-size", (LETTER_PX * photoPxPerScreenPx).toFixed(2));
+const longSides = [...marksGroup.children].map((mark) => {
+  const box = mark.firstElementChild;
+  return Math.max(Number(box.getAttribute("width")), Number(box.getAttribute("height")));
 });
+const medianBoxPx = longSides.sort((a, b) => a - b)[longSides.length >> 1];
+
+const zoom = new Zoom(plate, (photoPxPerScreenPx) => {
+  const areSmall = medianBoxPx / photoPxPerScreenPx < SMALL_BOX_PX;
+  plate.classList.toggle("plate--small-boxes", areSmall);
+  marksGroup.setAttribute("font-size", ((areSmall ? SMALL_LETTER_PX : LETTER_PX) * photoPxPerScreenPx).toFixed(2));
+  showNames();
+});
+
+/** Names beside the numbers as long as there is room for them; pointing at a box shows its name anyway. */
+function showNames() {
+  let shown = 0;
+  for (const animal of animals.values()) shown += animal.isShown;
+  const room = (plate.clientWidth / PX_PER_NAME) * zoom.state.scale;
+  plate.classList.toggle("plate--crowded", shown > room);
+}
 
 // --- One animal at a time is active (chosen); one may be pointed at ----------------------------------------
 let active = null;
@@ -39,21 +59,28 @@ function point(number) {
   setState(pointed, "is-pointed", true);
 }
 
-function commentButton(number) {
-  return animals.get(number)?.item.querySelector("[data-comment-on]");
-}
+// The active animal carries the button that begins a comment on it.
+const commentButton = commentBox
+  ? result.querySelector("[data-comment-button]").content.firstElementChild.cloneNode(true)
+  : null;
+commentButton?.addEventListener("click", () => {
+  commentBox.value = active;
+  document.getElementById("comment-body").focus();
+});
 
 function activate(number, { focus = false, reveal = false } = {}) {
   const animal = animals.get(number);
   if (!animal) return;
   if (active !== null) {
     setState(active, "is-active", false);
-    commentButton(active).hidden = true;
     link(active).tabIndex = -1;
   }
   active = number;
   setState(active, "is-active", true);
-  commentButton(active).hidden = !commentBox;
+  if (commentButton) {
+    commentButton.textContent = commentButton.dataset.template.replace("{number}", number);
+    animal.item.append(commentButton);
+  }
   link(active).tabIndex = 0;
   if (focus) link(active).focus({ preventScroll: true });
   scrollIntoList(animal.item);
@@ -94,10 +121,7 @@ marksGroup.addEventListener("click", (event) => {
 list.addEventListener("click", (event) => {
   const number = numberAt(event);
   if (number === null) return;
-  if (event.target.closest("[data-comment-on]")) {
-    commentBox.value = number;
-    document.getElementById("comment-body").focus();
-  } else if (event.target.closest("a")) {
+  if (event.target.closest("a")) {
     event.preventDefault();
     activate(number, { focus: true, reveal: true });
   }
@@ -154,7 +178,7 @@ function applyThreshold() {
   }
   thresholdValue.textContent = `${Math.round(value * 100)}\u202f%`;
   shownCount.textContent = shownCount.dataset.template.replace("{shown}", shown).replace("{total}", animals.size);
-  plate.classList.toggle("plate--crowded", shown > 24);
+  showNames();
   for (const download of result.querySelectorAll("[data-with-threshold]")) {
     download.search = isLowest ? "" : `?confidence=${value}`;
   }

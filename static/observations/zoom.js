@@ -2,6 +2,7 @@
 import { WHOLE, centredOn, clamped, moved, photoPxPerCssPx, photoToStage, zoomedAt } from "./zoom-geometry.js";
 
 const STEP = 1.4;
+const REST_MS = 90;
 const DRAG_PX = 5; // less is a click
 const ARROWS = { ArrowLeft: [80, 0], ArrowRight: [-80, 0], ArrowUp: [0, 80], ArrowDown: [0, -80] };
 
@@ -136,11 +137,20 @@ export class Zoom {
       const { scale, x, y } = this.state;
       this.stage.style.transform = scale === 1 ? "" : `translate(${x}px, ${y}px) scale(${scale})`;
       this.view.classList.toggle("is-zoomed", scale > 1);
-      const unit = photoPxPerCssPx(this.photo, this.size()) / scale;
-      if (unit !== this.unit) {
-        this.unit = unit;
-        this.onScale(unit);
-      }
+      this.rescale();
     });
+  }
+
+  /** Sizes follow once the hand rests: a thousand boxes laid out anew in every frame would stutter. */
+  rescale() {
+    const unit = photoPxPerCssPx(this.photo, this.size()) / this.state.scale;
+    if (unit === this.unit) return;
+    clearTimeout(this.resting);
+    const apply = () => {
+      this.unit = unit;
+      this.onScale(unit);
+    };
+    if (this.unit === undefined) apply();
+    else this.resting = setTimeout(apply, REST_MS);
   }
 }
