@@ -187,7 +187,7 @@ class ExpertApplicationAdmin(FastAdmin):
         application = get_object_or_404(ExpertApplication.objects.select_related("user"), pk=pk)
         back = HttpResponseRedirect(reverse("admin:accounts_expertapplication_change", args=[pk]))
         is_approval = decision == "approve"
-        form = DecisionForm(request.POST or None)
+        form = DecisionForm(request.POST if request.method == "POST" else None)
         if decision not in ("approve", "refuse"):
             return back
         if request.method == "POST" and form.is_valid():

@@ -28,6 +28,10 @@ class JobAdmin(FastAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """For the actions; a single row has nothing to save."""
+        return obj is None and bool(super().has_change_permission(request))
+
     @display(description=_("status"), label=STATUS_COLOURS, ordering="status")
     def status_shown(self, job: Any) -> tuple[str, str]:
         return job.status, job.get_status_display()

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminDecimalFieldWidget
 
-from apps.common.admin_base import FastAdmin, display
+from apps.common.admin_base import DeletedByService, display
 from apps.observations.models import Observation
 from apps.observations.services.deletion import delete_observation
 from apps.observations.services.observations import update_observation
@@ -65,7 +65,7 @@ class ObservationForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Observation)
-class ObservationAdmin(FastAdmin):
+class ObservationAdmin(DeletedByService):
     form = ObservationForm
     list_display = (
         "title_or_id",

@@ -9,7 +9,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from apps.common.admin_base import display
+from apps.common.admin_base import DeletedByService, display
 from apps.common.leased import LeasedWork, WorkStatus
 from apps.observations.admin.jobs import JobAdmin
 from apps.observations.models import Detection, Photo
@@ -20,7 +20,7 @@ BOXES_SHOWN = 1_000
 
 
 @admin.register(Photo)
-class PhotoAdmin(JobAdmin):
+class PhotoAdmin(DeletedByService, JobAdmin):
     list_display = (
         "thumbnail_shown",
         "name",
