@@ -3,6 +3,7 @@ const form = document.getElementById("mine-form");
 if (form) {
   const all = document.getElementById("mine-all");
   const said = document.getElementById("mine-said");
+  const bar = document.getElementById("mine-bar");
   const button = document.getElementById("mine-delete");
   const boxes = [...form.querySelectorAll('input[name="chosen"]')];
 
@@ -13,6 +14,7 @@ if (form) {
     said.textContent =
       chosen === 0 ? said.dataset.none : chosen === 1 ? said.dataset.one : said.dataset.many.replace("%s", chosen);
     button.disabled = chosen === 0;
+    bar.classList.toggle("mine-bar--chosen", chosen > 0);
   };
 
   all.addEventListener("change", () => {

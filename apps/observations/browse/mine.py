@@ -70,6 +70,11 @@ class MineRow:
         return max(0, self.photos - len(self.thumbnails))
 
     @property
+    def through(self) -> int:
+        """Photos that need no more waiting."""
+        return self.done + self.failed
+
+    @property
     def is_working(self) -> bool:
         return bool(self.waiting or self.processing or self.archives)
 
@@ -78,6 +83,11 @@ class MineRow:
 class MinePage:
     rows: list[MineRow]
     page: dict[str, int | None] = field(default_factory=dict)
+
+    @property
+    def working(self) -> list[int]:
+        """Keys of the observations whose state will change by itself."""
+        return [row.observation.pk for row in self.rows if row.is_working]
 
 
 def mine_page(

@@ -47,7 +47,6 @@ def mine(request: HttpRequest) -> HttpResponse:
         "states": [(state, label, counts.get(state)) for state, label in MineForm.STATES],
         "chosen_state": form.chosen_state,
         "is_filtered": bool(form.words or form.chosen_state or {"before", "after"} & set(request.GET)),
-        "is_working": bool(counts.get("waiting") or counts.get("processing")),
         "count_limit": COUNT_LIMIT,
     }
     return render(request, "observations/mine.html", context)
