@@ -39,6 +39,7 @@ def csv_lines(
     writer = csv.writer(buffer)
     writer.writerow(COLUMNS)
     common = _observation_cells(observation, user)
+    yield _taken(buffer)
     for batch in photos:
         boxes = _rows_by_photo(batch)
         for photo in batch:
@@ -46,9 +47,14 @@ def csv_lines(
             about_photo = common | _photo_cells(photo, observation, user)
             for cells in [_box_cells(box) for box in kept] or [{}]:
                 writer.writerow([csv_cell((about_photo | cells).get(name, "")) for name in COLUMNS])
-        yield buffer.getvalue()
-        buffer.seek(0)
-        buffer.truncate()
+        yield _taken(buffer)
+
+
+def _taken(buffer: io.StringIO) -> str:
+    text = buffer.getvalue()
+    buffer.seek(0)
+    buffer.truncate()
+    return text
 
 
 def observation_header(observation: Observation, *, user: Any) -> dict[str, Any]:
