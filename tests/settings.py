@@ -15,6 +15,7 @@ os.environ |= {
     "STATIC_MANIFEST": "0",
     "SECRET_KEY": os.environ.get("SECRET_KEY") or "only-for-tests-only-for-tests-only-for-tests",
     "SITE_URL": "http://testserver",
+    "STAFF_TWO_FACTOR": "0",
     "LOG_LEVEL": os.environ.get("LOG_LEVEL", "WARNING"),
 }
 os.environ.setdefault("STORAGE_URL", f"file://{throwaway_folder()}/media")

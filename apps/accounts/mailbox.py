@@ -3,6 +3,8 @@
 import email
 import email.policy
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from django.conf import settings
@@ -16,7 +18,7 @@ _SEPARATOR = "-" * 79
 class ReadMail:
     recipient: str
     subject: str
-    date: str
+    sent_at: datetime | None
     text: str
 
 
@@ -35,12 +37,20 @@ def read_mails() -> list[ReadMail]:
     return mails[:_SHOWN]
 
 
+def _date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000" is read as naive
+
+
 def _parse(text: str) -> ReadMail:
     message = email.message_from_string(text.lstrip("\n"), policy=email.policy.default)
     body = message.get_body(preferencelist=("plain",))
     return ReadMail(
         recipient=str(message["To"] or ""),
         subject=str(message["Subject"] or ""),
-        date=str(message["Date"] or ""),
+        sent_at=_date(str(message["Date"] or "")),
         text=body.get_content() if body else "",
     )

@@ -191,3 +191,18 @@ def test_a_second_person_cannot_take_an_address_that_is_in_use(signed_in, person
     other = verified(UserFactory.create())
     signed_in.post("/accounts/email/", {"action_add": "", "email": other.email})
     assert not person.emailaddress_set.filter(email=other.email, verified=True).exists()
+
+
+def test_staff_enter_the_administration_only_with_two_factor(curator, settings):
+    from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+    from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
+
+    client = Client()
+    client.force_login(curator)
+    assert client.get("/admin/").status_code == 200
+    settings.STAFF_TWO_FACTOR = True
+    assert client.get("/admin/")["Location"] == "/accounts/2fa/"
+    assert client.get("/account/").status_code == 200
+    TOTP.activate(curator, generate_totp_secret())
+    RecoveryCodes.activate(curator)
+    assert client.get("/admin/").status_code == 200
