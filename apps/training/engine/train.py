@@ -142,9 +142,12 @@ def _run_trainer(
         overrides["resume"] = str(last)
     trainer = Trainer(overrides=overrides)
 
+    reported: set[int] = set()
+
     def report(running: Any) -> None:
-        metrics = {key: float(value) for key, value in running.metrics.items()}
-        if on_epoch:
+        if on_epoch and running.epoch not in reported:  # the end of the training calls for the last one again
+            reported.add(running.epoch)
+            metrics = {key: float(value) for key, value in running.metrics.items()}
             on_epoch(EpochReport(running.epoch + 1, running.epochs, metrics))
 
     def use_all_cores(_: Any) -> None:

@@ -216,7 +216,9 @@ detector = load_detector(weights, sha256={file_sha256(WEIGHTS)!r}, cache_dir=Pat
 found = sum(len(boxes) for boxes in detector.detect_files(sorted(Path({str(SHIPPED / "samples")!r}).glob("*.jpg"))[:3]))
 print(found, detector.runtime, "torch" in sys.modules, "ultralytics" in sys.modules, "django" in sys.modules)
 """
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
     assert answer.returncode == 0, answer.stderr
     found, runtime, *imported = answer.stdout.split()
     assert int(found) > 0

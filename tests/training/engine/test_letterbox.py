@@ -24,7 +24,9 @@ def test_a_box_that_goes_in_comes_back(width, height, size, corners):
     assert np.allclose(placement.to_picture(there), boxes, atol=0.01 * max(1, 1 / placement.scale))
 
 
-@pytest.mark.parametrize(("width", "height"), [(640, 480), (481, 640), (1000, 333), (100, 77), (640, 640), (3, 900)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(640, 480), (481, 640), (1000, 333), (100, 77), (640, 640), (3, 900)]
+)
 def test_the_square_is_the_one_of_ultralytics(width, height):
     from apps.training.engine.environment import import_ultralytics
 

@@ -1,5 +1,7 @@
 """Which pictures are cut into windows, that the windows miss nothing, and that each animal comes out once."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -44,7 +46,10 @@ def test_smaller_animals_are_enlarged_but_not_without_bound():
 
 
 @given(
-    width=st.integers(1, 4000), height=st.integers(1, 4000), side=st.integers(64, 900), overlap=st.integers(0, 900)
+    width=st.integers(1, 4000),
+    height=st.integers(1, 4000),
+    side=st.integers(64, 900),
+    overlap=st.integers(0, 900),
 )
 def test_windows_cover_everything_and_show_whole_what_fits_the_overlap(width, height, side, overlap):
     windows = windows_of(width, height, side_px=side, overlap_px=overlap)
@@ -52,7 +57,7 @@ def test_windows_cover_everything_and_show_whole_what_fits_the_overlap(width, he
         spans = sorted({(w[axis], w[axis + 2]) for w in windows})
         assert spans[0][0] == 0
         assert spans[-1][1] == length
-        for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+        for (_, end), (start, _) in itertools.pairwise(spans):
             # Rounding to whole pixels may cost one of them.
             assert end - start >= min(overlap, side // 2) - 1
         assert all(end - start == min(side, length) for start, end in spans)
@@ -87,7 +92,9 @@ def test_every_animal_comes_out_once_and_whole():
 
 
 def test_an_animal_longer_than_any_window_becomes_one_box():
-    found = looked_through(np.array([[50, 60, 950, 160]], np.float32), width=1000, height=300, side=400, overlap=100)
+    found = looked_through(
+        np.array([[50, 60, 950, 160]], np.float32), width=1000, height=300, side=400, overlap=100
+    )
     assert found.boxes_xyxy_px.round().tolist() == [[50, 60, 950, 160]]
 
 
@@ -106,7 +113,9 @@ def test_a_piece_that_no_other_window_completed_is_kept():
     half = Candidates(np.array([[350, 10, 400, 60]], np.float32), np.array([[0.6]], np.float32))
     nothing = Candidates(np.zeros((0, 4), np.float32), np.zeros((0, 1), np.float32))
     results = [WindowResult((0, 0, 400, 300), half, 2.0), WindowResult((300, 0, 700, 300), nothing, 2.0)]
-    assert merge(results, width_px=700, height_px=300, labels=1).boxes_xyxy_px.tolist() == [[350, 10, 400, 60]]
+    assert merge(results, width_px=700, height_px=300, labels=1).boxes_xyxy_px.tolist() == [
+        [350, 10, 400, 60]
+    ]
 
 
 @pytest.mark.parametrize("labels", [1, 4])

@@ -105,7 +105,7 @@ def test_the_shipped_weights_are_small_and_say_where_they_come_from():
         {"architecture": TINY_ARCHITECTURE | {"head": [[-1, 1, "Conv", [8]]] * 500}},
         {"architecture": TINY_ARCHITECTURE | {"head": ["Conv"]}},
     ],
-    ids=lambda changes: "-".join(changes),
+    ids="-".join,
 )
 def test_metadata_that_is_not_plain_is_refused(tiny_weights, tmp_path, changes):
     with pytest.raises(WeightsError):
@@ -249,4 +249,6 @@ def test_reading_metadata_needs_no_torch():
 def test_half_precision_is_all_that_is_stored(tiny_weights):
     from safetensors.numpy import load
 
-    assert {v.dtype for v in load(lzma.decompress(tiny_weights.read_bytes())).values()} == {np.dtype("float16")}
+    assert {v.dtype for v in load(lzma.decompress(tiny_weights.read_bytes())).values()} == {
+        np.dtype("float16")
+    }
