@@ -307,7 +307,6 @@ REST_FRAMEWORK = {
     "EXCEPTION_HANDLER": "apps.common.problems.exception_handler",
     "NUM_PROXIES": TRUSTED_PROXIES,
     "URL_FORMAT_OVERRIDE": None,
-    "DEFAULT_METADATA_CLASS": None,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SIMPLE_JWT = {
