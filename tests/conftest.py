@@ -4,11 +4,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import polib
 import pytest
 from django.conf import settings
 from django.core.cache import cache
 
 from tests.support.processes import RealProcess, ThrowawayRedis, celery_worker
+
+
+def pytest_configure() -> None:
+    """The texts of both languages, as `make run` compiles them."""
+    for source in (settings.BASE_DIR / "locale").glob("*/LC_MESSAGES/*.po"):
+        compiled = source.with_suffix(".mo")
+        if not compiled.exists() or compiled.stat().st_mtime < source.stat().st_mtime:
+            polib.pofile(str(source)).save_as_mofile(str(compiled))
 
 
 @pytest.fixture(autouse=True)

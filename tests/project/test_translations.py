@@ -1,0 +1,59 @@
+"""Every text of the site stands in French, too."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import polib
+import pytest
+from django.conf import settings
+from django.utils import translation
+from django.utils.translation import gettext
+
+FRENCH = settings.BASE_DIR / "locale" / "fr" / "LC_MESSAGES" / "django.po"
+PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|\{\w+\}|%s")
+
+
+def test_no_message_is_missing_or_doubtful() -> None:
+    entries = [entry for entry in polib.pofile(str(FRENCH)) if not entry.obsolete]
+    assert not [entry.msgid for entry in entries if not entry.translated() or "fuzzy" in entry.flags]
+    assert len(entries) > 800
+
+
+def test_translations_keep_the_placeholders() -> None:
+    for entry in polib.pofile(str(FRENCH)):
+        forms = entry.msgstr_plural.values() if entry.msgid_plural else [entry.msgstr]
+        wanted = set(PLACEHOLDER.findall(entry.msgid_plural or entry.msgid))
+        for form in forms:
+            assert set(PLACEHOLDER.findall(form)) == wanted, entry.msgid
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("xgettext"), reason="gettext is not installed")
+def test_every_text_of_the_code_is_in_the_catalogue(tmp_path: Path) -> None:
+    copy = tmp_path / "checkout"
+    for part in ("apps", "project", "templates", "locale", "manage.py"):
+        source = settings.BASE_DIR / part
+        if source.is_dir():
+            shutil.copytree(source, copy / part)
+        else:
+            copy.mkdir(exist_ok=True)
+            shutil.copy(source, copy / part)
+    (copy / "static").mkdir()
+    subprocess.run(
+        [sys.executable, "manage.py", "makemessages", "--locale", "fr", "--no-location", "--no-obsolete"],
+        cwd=copy,
+        check=True,
+        capture_output=True,
+        env={"PATH": "/usr/bin:/bin", "DEBUG": "1", "LC_ALL": "C.UTF-8"},
+    )
+    before = {entry.msgid for entry in polib.pofile(str(FRENCH)) if not entry.obsolete}
+    after = {entry.msgid for entry in polib.pofile(str(copy / FRENCH.relative_to(settings.BASE_DIR)))}
+    assert after <= before, sorted(after - before)
+
+
+def test_french_is_spoken() -> None:
+    with translation.override("fr"):
+        assert gettext("Gallery") == "Galerie"
