@@ -73,13 +73,26 @@ class StrictMultiPartParser(BaseParser):
         request = (parser_context or {})["request"]
         meta = {**request.META, "CONTENT_TYPE": media_type}
         handler = BoundedFileUploadHandler(request, max_files=self.max_files)
+        counted = _CountedStream(stream)
         try:
-            data, files = _MultiPartParser(meta, cast(Any, stream), [handler], "utf-8").parse()
+            data, files = _MultiPartParser(meta, cast(Any, counted), [handler], "utf-8").parse()
         except (MultiPartParserError, LookupError, ValueError) as error:
             raise ParseError(_("This is not a valid multipart form.")) from error
-        if handler.was_cut:
-            raise ParseError(_("The form ends in the middle of a file. Send it again."))
+        if handler.was_cut or counted.bytes_read < int(request.META.get("CONTENT_LENGTH") or 0):
+            # The connection broke: what came before the cut must not pass for all that was meant to be sent.
+            raise ParseError(_("The form ends too early. Send it again."))
         return DataAndFiles(data, files)
+
+
+class _CountedStream:
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.bytes_read = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(size)
+        self.bytes_read += len(data)
+        return data
 
 
 class _MultiPartParser(DjangoMultiPartParser):

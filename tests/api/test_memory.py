@@ -69,6 +69,29 @@ def test_a_request_of_two_hundred_megabytes_takes_little_memory(caller, survey):
         photo.original.delete(save=False)
 
 
+def test_a_form_whose_end_got_lost_is_refused_whole(caller, survey):
+    """Cut after the first of two photos: taking the one would answer a request that nobody made."""
+    whole = b"".join(body(0, 0))
+    for kept in (
+        whole[: whole.rindex(b"--b\r\n") + 5],
+        whole[: whole.rindex(b'"photos"')],
+        whole[:-9],
+        whole[:60],
+    ):
+        response = caller.generic(
+            "POST",
+            PATH,
+            **{
+                "wsgi.input": Pieces(iter([kept])),
+                "CONTENT_LENGTH": str(len(whole)),
+                "CONTENT_TYPE": "multipart/form-data; boundary=b",
+            },
+        )
+        assert response.status_code == 400
+        assert response.json()["code"] == "parse_error"
+    assert not Photo.objects.exists()
+
+
 def test_a_request_beyond_the_limit_is_refused_unread(caller, survey):
     class Unread(io.RawIOBase):
         def read(self, size: int = -1) -> bytes:
