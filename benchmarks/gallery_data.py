@@ -8,31 +8,12 @@ import psycopg
 from django.db import connection
 
 SURVEYS, LABELS = 4, 30  # labels of each survey
-HEAVY_CONTRIBUTOR = 1
+HEAVY_CONTRIBUTOR = 1  # sent all of a thousand, or ten thousand of a million
+STAFF = 2  # a superuser
 CONTRIBUTORS = 500
 
 _FILL = """
 SELECT setseed(0.42);
-
-INSERT INTO accounts_user (id, password, is_superuser, is_staff, is_active, date_joined, public_id, email,
-    display_name, is_expert)
-SELECT n, '!', false, n = 2, true, now(), gen_random_uuid(), 'person' || n || '@podura.example', 'Person ' || n, false
-FROM generate_series(1, {contributors}) AS n;
-
-INSERT INTO training_registeredmodel (id, name, description, created_at) VALUES (1, 'bench', '', now());
-INSERT INTO training_modelversion (id, registered_model_id, number, stage, weights, weights_sha256, weights_bytes,
-    labels, image_size_px, metrics, card, created_at)
-VALUES (1, 1, 1, 'production', 'weights/none', repeat('0', 64), 1, '[]', 640, '{{}}', '', now());
-
-INSERT INTO observations_survey (id, slug, name_en, name_fr, description_en, description_fr, registered_model_id,
-    is_open, position, confidence_threshold, minimum_photos, geoprivacy, created_at)
-SELECT n, 'survey-' || n, 'Survey ' || n, 'Campagne ' || n, '', '', 1, true, n, 0.25, 20, 'open', now()
-FROM generate_series(1, {surveys}) AS n;
-
-INSERT INTO observations_label (id, survey_id, code, scientific_name, vernacular_en, vernacular_fr, rank, colour,
-    is_active, is_sensitive, position)
-SELECT (s - 1) * {labels} + l, s, 'L' || l, 'Podura species' || l, '', '', 'species', '#2a7f62', true, false, l
-FROM generate_series(1, {surveys}) AS s, generate_series(1, {labels}) AS l;
 
 CREATE TEMPORARY TABLE town AS
 SELECT n AS id, random() * 300 - 150 AS lon, random() * 110 - 50 AS lat FROM generate_series(0, 399) AS n;
@@ -79,6 +60,51 @@ SELECT setval(pg_get_serial_sequence(name, 'id'), {observations} + 1000) FROM un
 """
 
 
+def _fill_small_tables() -> None:
+    """People, surveys, labels and a model: few rows, so by their models, which know every column."""
+    from apps.accounts.models import User
+    from apps.observations.models import Label, Survey
+    from apps.training.models import ModelVersion, RegisteredModel
+
+    User.objects.bulk_create(
+        User(
+            pk=n,
+            email=f"person{n}@podura.example",
+            password="!",
+            display_name=f"Person {n}",
+            is_staff=n == STAFF,
+            is_superuser=n == STAFF,
+        )
+        for n in range(1, CONTRIBUTORS + 1)
+    )
+    model = RegisteredModel.objects.create(pk=1, name="bench")
+    ModelVersion.objects.create(
+        pk=1,
+        registered_model=model,
+        number=1,
+        stage=ModelVersion.Stage.PRODUCTION,
+        weights="weights/none",
+        weights_sha256="0" * 64,
+        weights_bytes=1,
+        labels=[],
+        image_size_px=640,
+    )
+    for n in range(1, SURVEYS + 1):
+        survey = Survey.objects.create(
+            pk=n, slug=f"survey-{n}", name_en=f"Survey {n}", name_fr=f"Campagne {n}", registered_model=model
+        )
+        Label.objects.bulk_create(
+            Label(
+                pk=(n - 1) * LABELS + label,
+                survey=survey,
+                code=f"L{label}",
+                scientific_name=f"Podura species{label}",
+                position=label,
+            )
+            for label in range(1, LABELS + 1)
+        )
+
+
 def fill_database(*, observations: int) -> None:
     """Fill the current, migrated and empty database; tables are analysed and vacuumed as a running site's are."""
     text = _FILL.format(
@@ -88,6 +114,7 @@ def fill_database(*, observations: int) -> None:
         contributors=CONTRIBUTORS,
         heavy=HEAVY_CONTRIBUTOR,
     )
+    _fill_small_tables()
     connection.ensure_connection()
     raw: psycopg.Connection[tuple[object, ...]] = connection.connection
     for statement in text.split(";\n"):
