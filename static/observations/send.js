@@ -141,6 +141,17 @@ function start(form) {
       const field = form.elements[name];
       if (field) field.value = value;
     }
+    for (const name of ["latitude", "longitude"]) form.elements[name].dispatchEvent(new Event("change"));
+    const notice = document.getElementById("send-resume");
+    notice.hidden = false;
+    document.getElementById("send-anew").addEventListener("click", () => {
+      sessionStorage.removeItem(storeKey);
+      form.reset();
+      batchField.value = newUuid();
+      for (const name of ["latitude", "longitude"]) form.elements[name].dispatchEvent(new Event("change"));
+      notice.hidden = true;
+      document.getElementById("id_files").focus();
+    });
   }
 
   // --- Sending ---------------------------------------------------------------------------------------------
@@ -150,7 +161,7 @@ function start(form) {
     error.hidden = true;
     if (!items.length) {
       document.getElementById("id_files").focus();
-      return fail(said.textContent || words.chosen.replace("%s", 0));
+      return fail(words.none);
     }
     busy = true;
     button.disabled = true;
@@ -295,7 +306,8 @@ function start(form) {
   }
 
   function arrived(item, state, answer) {
-    const text = answer.note || (state === "known" ? words.known : words.received);
+    const plain = answer.archive ? words.zipReceived : words.received;
+    const text = answer.note || (state === "known" ? words.known : plain);
     setState(item, state, text, answer.note ? answer.url : null);
     item.remove.hidden = true;
   }

@@ -60,9 +60,13 @@ def test_a_stranger_is_told_why_an_account_is_needed_and_comes_back(client: Clie
     assert b"next=/send/%3Fsurvey%3Dspringtails" in answer.content
 
 
-def test_the_form_sends_several_photos_as_one_observation(client: Client, survey: Survey, contributor: User) -> None:
+def test_the_form_sends_several_photos_as_one_observation(
+    client: Client, survey: Survey, contributor: User
+) -> None:
     data = details(survey, title="Moss", latitude="48.5", longitude="2.25", observed_on="2026-05-12")
-    answer = client.post(reverse("observations:send"), data | {"files": [upload(jpeg(seed=1)), upload(jpeg(seed=2))]})
+    answer = client.post(
+        reverse("observations:send"), data | {"files": [upload(jpeg(seed=1)), upload(jpeg(seed=2))]}
+    )
     observation = Observation.objects.get()
     assert answer.status_code == 302
     assert answer["Location"] == reverse("observations:observation", args=[observation.public_id])
@@ -72,10 +76,14 @@ def test_the_form_sends_several_photos_as_one_observation(client: Client, survey
     assert observation.observed_at is not None
 
 
-def test_the_form_posted_twice_creates_nothing_twice(client: Client, survey: Survey, contributor: User) -> None:
+def test_the_form_posted_twice_creates_nothing_twice(
+    client: Client, survey: Survey, contributor: User
+) -> None:
     data = details(survey)
     for _time in range(2):
-        client.post(reverse("observations:send"), data | {"files": [upload(jpeg(seed=1)), upload(jpeg(seed=2))]})
+        client.post(
+            reverse("observations:send"), data | {"files": [upload(jpeg(seed=1)), upload(jpeg(seed=2))]}
+        )
     assert (Observation.objects.count(), Photo.objects.count()) == (1, 2)
 
 
@@ -89,7 +97,9 @@ def test_photos_can_be_one_observation_each(client: Client, survey: Survey, cont
     assert sorted(Observation.objects.values_list("photos__name", flat=True)) == ["plate.jpg", "plate.jpg"]
 
 
-def test_refused_files_are_named_and_the_rest_goes_on(client: Client, survey: Survey, contributor: User) -> None:
+def test_refused_files_are_named_and_the_rest_goes_on(
+    client: Client, survey: Survey, contributor: User
+) -> None:
     files = [upload(jpeg(seed=1)), upload(b"<svg/>", "drawing.jpg"), upload(jpeg(seed=2)[:400], "cut.jpg")]
     client.post(reverse("observations:send"), details(survey) | {"files": files})
     observation = Observation.objects.get()
@@ -100,8 +110,12 @@ def test_refused_files_are_named_and_the_rest_goes_on(client: Client, survey: Su
     }
 
 
-def test_nothing_is_stored_when_no_file_can_be_taken(client: Client, survey: Survey, contributor: User) -> None:
-    answer = client.post(reverse("observations:send"), details(survey) | {"files": [upload(b"no picture", "x.jpg")]})
+def test_nothing_is_stored_when_no_file_can_be_taken(
+    client: Client, survey: Survey, contributor: User
+) -> None:
+    answer = client.post(
+        reverse("observations:send"), details(survey) | {"files": [upload(b"no picture", "x.jpg")]}
+    )
     assert answer.status_code == 422
     assert b"x.jpg" in answer.content
     assert not Observation.objects.exists()
@@ -140,7 +154,10 @@ def test_bad_details_are_refused_beside_their_field(
 def test_a_survey_that_is_closed_takes_nothing(client: Client, survey: Survey, contributor: User) -> None:
     Survey.objects.update(is_open=False)
     assert client.get(reverse("observations:send")).status_code == 200
-    assert client.post(reverse("observations:send"), details(survey) | {"files": [upload(jpeg())]}).status_code == 422
+    assert (
+        client.post(reverse("observations:send"), details(survey) | {"files": [upload(jpeg())]}).status_code
+        == 422
+    )
 
 
 # --- With JavaScript --------------------------------------------------------------------------------------
@@ -156,13 +173,17 @@ def test_files_come_one_by_one_into_their_batch(client: Client, survey: Survey, 
     assert Photo.objects.count() == 1
 
 
-def test_beginning_twice_meets_the_same_observation(client: Client, survey: Survey, contributor: User) -> None:
+def test_beginning_twice_meets_the_same_observation(
+    client: Client, survey: Survey, contributor: User
+) -> None:
     batch = begin(client, survey)
     assert client.post(reverse("observations:send_begin", args=[batch]), details(survey)).status_code == 201
     assert Observation.objects.get().public_id == batch
 
 
-def test_a_photo_sent_earlier_is_recognised_with_its_day(client: Client, survey: Survey, contributor: User) -> None:
+def test_a_photo_sent_earlier_is_recognised_with_its_day(
+    client: Client, survey: Survey, contributor: User
+) -> None:
     send_file(client, begin(client, survey), upload(jpeg(seed=1)))
     batch = begin(client, survey)
     digest = hashlib.sha256(jpeg(seed=1)).hexdigest()
@@ -178,12 +199,16 @@ def test_a_photo_sent_earlier_is_recognised_with_its_day(client: Client, survey:
 
 
 @pytest.mark.parametrize("body", ["[", "{}", '{"sha256": "x"}', '{"sha256": ["nothex"]}', "[" * 100_000])
-def test_malformed_questions_are_refused(client: Client, survey: Survey, contributor: User, body: str) -> None:
+def test_malformed_questions_are_refused(
+    client: Client, survey: Survey, contributor: User, body: str
+) -> None:
     url = reverse("observations:send_known", args=[begin(client, survey)])
     assert client.post(url, body, "application/json").status_code == 400
 
 
-def test_a_refused_file_says_why_in_the_language_of_the_page(client: Client, survey: Survey, contributor: User) -> None:
+def test_a_refused_file_says_why_in_the_language_of_the_page(
+    client: Client, survey: Survey, contributor: User
+) -> None:
     batch = begin(client, survey)
     answer = send_file(client, batch, upload(b"", "empty.jpg"), remember="1")
     assert answer.status_code == 422
@@ -214,7 +239,10 @@ def test_someone_elses_batch_is_not_there(client: Client, survey: Survey, contri
 def test_strangers_send_nothing(client: Client, survey: Survey) -> None:
     batch = uuid.uuid4()
     assert client.post(reverse("observations:send_begin", args=[batch]), details(survey)).status_code == 302
-    assert client.post(reverse("observations:send"), details(survey) | {"files": [upload(jpeg())]}).status_code == 200
+    assert (
+        client.post(reverse("observations:send"), details(survey) | {"files": [upload(jpeg())]}).status_code
+        == 200
+    )
     assert not Observation.objects.exists()
 
 
@@ -227,3 +255,26 @@ def test_very_many_files_are_asked_to_come_later(
     answer = send_file(client, batch, upload(jpeg(seed=2)))
     assert answer.status_code == 429
     assert int(answer["Retry-After"]) > 0
+
+
+def test_what_is_sent_twice_after_a_lost_answer_is_there_once(
+    client: Client, survey: Survey, contributor: User
+) -> None:
+    batch = begin(client, survey)
+    for expected in (201, 200):
+        assert send_file(client, batch, upload(zip_of(a=jpeg()), "plates.zip")).status_code == expected
+    for _time in range(2):
+        assert send_file(client, batch, upload(b"text", "notes.jpg"), remember="1").status_code == 422
+    assert ArchiveUpload.objects.count() == 1
+    assert RefusedFile.objects.count() == 1
+
+
+def test_corrected_details_are_kept_when_a_batch_is_begun_again(
+    client: Client, survey: Survey, contributor: User
+) -> None:
+    batch = begin(client, survey, title="Mos")
+    client.post(reverse("observations:send_begin", args=[batch]), details(survey, title="Moss"))
+    assert Observation.objects.get().title == "Moss"
+    Observation.objects.update(visibility="hidden")
+    client.post(reverse("observations:send_begin", args=[batch]), details(survey, title="Moss"))
+    assert Observation.objects.get().visibility == "hidden"

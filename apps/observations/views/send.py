@@ -32,7 +32,7 @@ from apps.observations.models import Observation, Photo, Survey
 from apps.observations.services.archives import is_archive, receive_archive
 from apps.observations.services.deletion import delete_observation
 from apps.observations.services.intake import RefusedPictureError, receive_photo, record_refusal
-from apps.observations.services.observations import clean_name, create_observation
+from apps.observations.services.observations import clean_name, create_observation, update_observation
 
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 _ASKED_AT_ONCE = 500
@@ -86,6 +86,8 @@ def _words() -> dict[str, str]:
         "chosen": _("%s files chosen"),
         "chosenOne": _("1 file chosen"),
         "progress": _("%s of %s files sent"),
+        "none": _("Choose at least one photo, folder or zip."),
+        "zipReceived": _("received; it is being unpacked"),
         "leave": _("Photos are still being sent."),
         "signedOut": _(
             "You have been signed out. Sign in again in another tab, then press “Send” once more."
@@ -101,6 +103,11 @@ def _words() -> dict[str, str]:
 
 
 def _receive_form(request: HttpRequest, user: User) -> HttpResponse:
+    throttle = UploadThrottle()
+    if not throttle.allow_request(cast(Request, request), cast(APIView, None)):
+        response = render(request, "429.html", status=429)
+        response["Retry-After"] = str(math.ceil(throttle.wait() or 60))
+        return response
     form = SendForm(request.POST)
     files = request.FILES.getlist("files")
     if not files:
@@ -144,7 +151,7 @@ def _after_form(
     for name, error in refused:
         # On a single observation's page they are listed; with several there is none to list them on.
         if len(kept) == 1:
-            record_refusal(observation=kept[0], name=name, code=error.code, params=error.params)
+            _remember(kept[0], name, error)
         else:
             messages.warning(request, f"{name}: {error.message}")
     if len(kept) == 1:
@@ -215,14 +222,13 @@ def take_file(request: HttpRequest, batch: uuid.UUID) -> HttpResponse:
         outcome, photo = _take(observation, file)
     except RefusedPictureError as error:
         if request.POST.get("remember") == "1":
-            record_refusal(
-                observation=observation, name=file.name or "", code=error.code, params=error.params
-            )
+            _remember(observation, file.name or "", error)
         return _problem(422, error.code, error.message)
     except IntegrityError:
         raise Http404 from None  # the observation was deleted in another tab
     if photo is None:
-        return JsonResponse({"state": "received", "archive": True}, status=201)
+        body = {"state": "received", "archive": True}
+        return JsonResponse(body, status=200 if outcome == "known" else 201)
     body = {"state": outcome, **_known_photo(photo, observation)}
     return JsonResponse(body, status=200 if outcome == "known" else 201)
 
@@ -255,29 +261,37 @@ def _own(request: HttpRequest, batch: uuid.UUID) -> Observation:
 
 
 def _observation(user: User, form: SendForm, public_id: uuid.UUID) -> Observation:
-    """The contributor's observation of this name; created unless it exists. A name of someone else's is a 404."""
+    """The contributor's observation of this name, with these details. A name of someone else's is a 404."""
+    details = form.observation_fields()
     try:
         with transaction.atomic():
             return create_observation(
-                contributor=user,
-                survey=form.cleaned_data["survey"],
-                public_id=public_id,
-                **form.observation_fields(),
+                contributor=user, survey=form.cleaned_data["survey"], public_id=public_id, **details
             )
     except IntegrityError:
         observation = Observation.objects.filter(public_id=public_id, contributor=user).first()
         if observation is None:
             raise Http404 from None
-        return observation
+    if observation.visibility == Observation.Visibility.HIDDEN:
+        del details["visibility"]  # what a curator hid, only a curator shows
+    return update_observation(observation=observation, **details)
 
 
 def _take(observation: Observation, file: UploadedFile) -> tuple[str, Photo | None]:
     """("received" or "known", the photo; none for an archive, which is read in the background)."""
     if is_archive(file):
+        if observation.archives.filter(name=clean_name(file.name or ""), size_bytes=file.size).exists():
+            return "known", None  # its answer was lost, or the form was posted twice
         receive_archive(observation=observation, file=file, name=file.name or "")
         return "received", None
     received = receive_photo(observation=observation, file=file, name=file.name or "")
     return ("known" if received.is_duplicate else "received"), received.photo
+
+
+def _remember(observation: Observation, name: str, error: RefusedPictureError) -> None:
+    """List a refused file on the observation's page; once, however often it is sent."""
+    if not observation.refused_files.filter(name=clean_name(name), code=error.code).exists():
+        record_refusal(observation=observation, name=name, code=error.code, params=error.params)
 
 
 def _known_photo(photo: Photo, observation: Observation) -> dict[str, Any]:
