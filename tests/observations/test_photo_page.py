@@ -86,6 +86,14 @@ def test_a_photo_without_animals_says_so(client: Client) -> None:
     assert "data-animals" not in text
 
 
+def test_an_earlier_result_stays_while_the_photo_is_looked_at_again(client: Client) -> None:
+    photo = identified(2)
+    Photo.objects.filter(pk=photo.pk).update(status=WorkStatus.PENDING)
+    text = page(client, photo)
+    assert "every 2s" in text
+    assert 'id="box-2"' in text
+
+
 def test_names_from_the_admin_cannot_become_markup(client: Client) -> None:
     photo = identified(1)
     label = photo.detections.get().label
