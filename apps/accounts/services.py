@@ -9,7 +9,7 @@ from django.template.loader import render_to_string
 from django.utils import translation
 
 from apps.accounts.mails import queue_mail
-from apps.accounts.models import ApiClient, ExpertApplication, User
+from apps.accounts.models import ApiClient, ExpertApplication, OutgoingMail, User
 
 
 class ApplicationDecidedError(Exception):
@@ -101,7 +101,11 @@ def close_account(*, user: User) -> None:
     from allauth.mfa.models import Authenticator
 
     current = User.objects.select_for_update().get(pk=user.pk)
-    EmailAddress.objects.filter(user=current).delete()
+    addresses = EmailAddress.objects.filter(user=current)
+    OutgoingMail.objects.filter(
+        recipient__in=[current.email, *addresses.values_list("email", flat=True)]
+    ).delete()
+    addresses.delete()
     Authenticator.objects.filter(user=current).delete()
     ApiClient.objects.filter(owner=current).delete()
     current.groups.clear()
