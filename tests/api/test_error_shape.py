@@ -242,6 +242,8 @@ def test_pages_outside_the_api_keep_their_own_errors(db):
 
 
 def test_french_callers_are_answered_in_french(anonymous: Caller):
-    response = anonymous.get(PROTECTED, HTTP_ACCEPT_LANGUAGE="fr")
+    response = anonymous.post_json(
+        "/api/v1/token/refresh/", {}, HTTP_ACCEPT_LANGUAGE="fr-CA,fr;q=0.9,en;q=0.1"
+    )
     assert response["Content-Language"] == "fr"
-    assert_problem(response, 401)
+    assert assert_problem(response, 400)["errors"][0]["detail"] == "Ce champ est obligatoire."

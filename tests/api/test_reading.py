@@ -169,6 +169,16 @@ def test_windows_on_the_map_do_not_find_a_blurred_place(caller, stranger, staff,
     assert ids(caller.get(PATH, blurred)) == []
 
 
+@pytest.mark.parametrize("rare", [0, 100])
+def test_frequent_and_rare_labels_are_found_alike(caller, survey, version, monkeypatch, rare):
+    monkeypatch.setattr(reading, "RARE_PHOTOS", rare)
+    with_animal = observed(caller, survey)
+    detected(with_animal, version, boxes=2)
+    detected(observed(caller, survey), version, boxes=0)
+    assert ids(caller.get(PATH, {"label": "CER"})) == [str(with_animal.public_id)]
+    assert ids(caller.get(PATH, {"label": "ISO_MIN"})) == []
+
+
 def test_a_window_may_cross_the_antimeridian(caller, survey):
     for longitude in (179.5, -179.5, 0):
         place = Point(longitude, -17.0)
@@ -335,7 +345,7 @@ def test_the_number_of_queries_does_not_grow(caller, survey, version, django_ass
     with django_assert_num_queries(token + 1):
         caller.get("/api/v1/labels/")
     filters = {"survey": "springtails", "label": "CER", "status": "done", "bbox": "0,0,1,1", "mine": "true"}
-    with django_assert_num_queries(token + 2):  # the survey, and no observation there
+    with django_assert_num_queries(token + 4):  # the survey, the label, its photos, and no observation there
         assert ids(caller.get(PATH, filters)) == []
 
 

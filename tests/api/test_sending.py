@@ -372,15 +372,18 @@ def test_after_a_crash_half_way_the_same_key_completes_the_same_observation(call
     assert send(caller, jpeg(seed=1), jpeg(seed=2), key="abc").json() == response.json()
 
 
-def test_after_a_crash_before_the_first_photo_nothing_is_left(caller, survey, monkeypatch):
+@pytest.mark.parametrize("key", [None, "abc"])
+def test_after_a_crash_before_the_first_photo_nothing_is_left(caller, survey, monkeypatch, key):
     from apps.observations.api import sending
 
     def crash(**_arguments):
         raise RuntimeError("power cut")
 
     monkeypatch.setattr(sending, "receive_photo", crash)
-    assert_problem(send(caller, jpeg(seed=1)), 500)
+    assert_problem(send(caller, jpeg(seed=1), key=key), 500)
     assert nothing_stored()
+    monkeypatch.undo()
+    assert send(caller, jpeg(seed=1), key=key).status_code == 202
 
 
 @pytest.mark.django_db(transaction=True)

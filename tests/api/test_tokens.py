@@ -169,6 +169,26 @@ def test_token_requests_are_limited_for_each_address(anonymous, person):
     assert answers[20] == 429
 
 
+def test_a_made_up_forwarding_header_does_not_give_more_attempts(anonymous):
+    answers = [
+        anonymous.post_json(TOKEN, {}, HTTP_X_FORWARDED_FOR=f"203.0.113.{number}").status_code
+        for number in range(21)
+    ]
+    assert answers[-1] == 429
+
+
+def test_behind_a_trusted_proxy_each_address_is_counted_for_itself(anonymous, settings):
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": 1}
+    answers = [
+        anonymous.post_json(
+            TOKEN, {}, HTTP_X_FORWARDED_FOR=f"198.51.100.9, 203.0.113.{number % 2}"
+        ).status_code
+        for number in range(42)
+    ]
+    assert answers[:40] == [400] * 40
+    assert answers[40:] == [429, 429]
+
+
 def test_two_factor_accounts_need_their_code(anonymous, person):
     secret = generate_totp_secret()
     TOTP.activate(person, secret)

@@ -16,6 +16,8 @@ from apps.observations.models import Detection, Label, Observation, Photo
 
 LIST_PHOTOS = 10
 """Photos shown of each observation in a list; `next_photos` leads to the others."""
+RARE_PHOTOS = 2_000
+"""A label found on fewer photos than this is rare."""
 MAX_BOXES = 10_000
 """Boxes in one answer: a page ends early rather than grow beyond (but holds at least one item)."""
 
@@ -36,16 +38,25 @@ def observations_for(user: Any, filters: dict[str, Any]) -> QuerySet[Observation
             Exists(Photo.objects.filter(observation=OuterRef("pk"), status=filters["status"]))
         )
     if "label" in filters:
-        labels = Label.objects.filter(code=filters["label"])
-        boxes = Detection.objects.filter(
-            photo__observation=OuterRef("pk"), model_version=F("photo__model_version"), label__in=labels
-        )
-        found = found.filter(Exists(boxes))
+        found = _with_label(found, filters["label"])
     if "bbox" in filters:
         found = found.filter(_in_window(user, filters["bbox"]))
     if "cursor" in filters:
         found = found.filter(pk__lt=filters["cursor"])
     return found
+
+
+def _with_label(found: QuerySet[Observation], code: str) -> QuerySet[Observation]:
+    """Those with such an animal. For a frequent label the newest observations soon fill a page; a rare one would
+    make PostgreSQL look at all of them (3.3 s at 300,000), so its few photos are looked up first (0.01 s).
+    """
+    labels = list(Label.objects.filter(code=code).values_list("pk", flat=True))
+    boxes = Detection.objects.filter(label__in=labels)
+    photos = list(boxes.order_by("-photo").values_list("photo", flat=True).distinct()[: RARE_PHOTOS + 1])
+    if len(photos) <= RARE_PHOTOS:
+        found = found.filter(pk__in=Photo.objects.filter(pk__in=photos).values("observation"))
+    shown = boxes.filter(photo__observation=OuterRef("pk"), model_version=F("photo__model_version"))
+    return found.filter(Exists(shown))
 
 
 def _in_window(user: Any, window: Any) -> Q:

@@ -81,7 +81,7 @@ def send_photos(*, contributor: User, fields: dict[str, Any], public_id: uuid.UU
         for index, file in enumerate(files):
             _take(sent, index, file)
     except Exception:
-        if not sent.photos and public_id is None:
+        if not sent.photos:
             delete_observation(observation=observation)
         raise
     if not any(item.photo.observation_id == observation.pk for item in sent.photos):
