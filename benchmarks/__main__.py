@@ -43,7 +43,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines = [f"{'benchmark':<28}{'ratio':>9}{'target':>9}  holds"]
     for row in rows:
         ratio, target = (f"{row[key]:.3f}" if row[key] is not None else "-" for key in ("ratio", "target"))
-        more = ", ".join(f"{key} {value}" for key, value in row.items() if key not in fixed and not isinstance(value, dict))
+        more = ", ".join(
+            f"{key} {value}" for key, value in row.items() if key not in fixed and not isinstance(value, dict)
+        )
         lines.append(f"{row['name']:<28}{ratio:>9}{target:>9}  {'yes' if row['holds'] else 'NO':<6} {more}")
     return "\n".join(lines)
 

@@ -60,8 +60,9 @@ def run(quick: bool) -> list[dict[str, Any]]:  # noqa: FBT001  (the signature of
                 check=True,
             )  # fmt: skip
             session, survey = prepared.stdout.split()[-2:]
+            paths = _make_photos(Path(folder) / "photos", photos)
             with _web_server(environment) as (port, pid):
-                answers, growth_mb = _send(port, pid, session, survey, photos)
+                answers, growth_mb = _send(port, pid, session, survey, paths)
     slowest, median = max(answers), sorted(answers)[len(answers) // 2]
     common: dict[str, Any] = {"photos": photos, "cores": len(os.sched_getaffinity(0))}
     return [
@@ -167,12 +168,16 @@ class _Person:
         self.csrf = uuid.uuid4().hex
         self.session = session
 
-    def post(self, path: str, fields: dict[str, str], file: tuple[str, bytes] | None = None) -> tuple[int, float]:
+    def post(
+        self, path: str, fields: dict[str, str], file: tuple[str, bytes] | None = None
+    ) -> tuple[int, float]:
         """Status, and seconds from the last byte sent to the first received."""
         boundary = uuid.uuid4().hex
         body = BytesIO()
         for name, value in fields.items():
-            body.write(f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode())
+            body.write(
+                f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+            )
         if file:
             head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{file[0]}"\r\n'
             body.write(head.encode() + b"Content-Type: image/jpeg\r\n\r\n" + file[1] + b"\r\n")
@@ -194,6 +199,16 @@ class _Person:
         return answer.status, seconds
 
 
+def _make_photos(folder: Path, number: int) -> list[Path]:
+    """Different photos, made beforehand so that making them costs no processor time while we measure."""
+    folder.mkdir()
+    paths = []
+    for index, content in zip(range(number), _photos(), strict=False):
+        paths.append(folder / f"{index}.jpg")
+        paths[-1].write_bytes(content)
+    return paths
+
+
 def _photos() -> Iterator[bytes]:
     """Endless different photos: a sample with a number written into its pixels."""
     from PIL import Image, ImageDraw
@@ -208,19 +223,20 @@ def _photos() -> Iterator[bytes]:
         yield file.getvalue()
 
 
-def _send(port: int, pid: int, session: str, survey: str, photos: int) -> tuple[list[float], float]:
+def _send(port: int, pid: int, session: str, survey: str, photos: list[Path]) -> tuple[list[float], float]:
     """Seconds of each answer, and by how much the web process grew at most after its first photos."""
     batch = str(uuid.uuid4())
     person = _Person(port, session)
     details = {"survey": survey, "licence": "CC-BY-4.0", "visibility": "public"}
     answers = [person.post(f"/send/{batch}/", details)[1]]
-    source = _photos()
-    for _ in range(WARM_UP):
-        answers.append(person.post(f"/send/{batch}/file/", {}, ("photo.jpg", next(source)))[1])
+    answers += [
+        person.post(f"/send/{batch}/file/", {}, (path.name, path.read_bytes()))[1]
+        for path in photos[:WARM_UP]
+    ]
     before = _memory_mb(pid)
     peak = [before]
     lock = threading.Lock()
-    left = iter(range(photos - WARM_UP))
+    left = iter(photos[WARM_UP:])
     errors: list[BaseException] = []
 
     def lane() -> None:
@@ -228,10 +244,10 @@ def _send(port: int, pid: int, session: str, survey: str, photos: int) -> tuple[
         try:
             while True:
                 with lock:
-                    if next(left, None) is None:
-                        return
-                    photo = next(source)
-                seconds = mine.post(f"/send/{batch}/file/", {}, ("photo.jpg", photo))[1]
+                    path = next(left, None)
+                if path is None:
+                    return
+                seconds = mine.post(f"/send/{batch}/file/", {}, (path.name, path.read_bytes()))[1]
                 with lock:
                     answers.append(seconds)
                     peak[0] = max(peak[0], _memory_mb(pid))

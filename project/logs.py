@@ -17,7 +17,9 @@ _CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@'\"]*:[^/\s@'\"]*@", r
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 
 
-def leave_out_private(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def leave_out_private(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     """Last line of defence: nothing secret and no coordinates in a log, whoever wrote the line."""
     for key, value in event.items():
         event[key] = LEFT_OUT if _PRIVATE_KEY.search(key) else _cleaned(value, limit=key != "exception")
@@ -46,7 +48,9 @@ _SHARED: list[Any] = [
 def configure_logging(*, log_format: str, level: str) -> dict[str, Any]:
     """Set structlog up and give Django's LOGGING dictionary."""
     renderer: Any = (
-        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
         processors=[

@@ -28,7 +28,7 @@ def _private_services() -> dict[str, str]:
 
 
 def _one_of(name: str, default: str, allowed: tuple[str, ...]) -> str:
-    value = env.str(name, default)
+    value: str = env.str(name, default)
     if value not in allowed:
         raise ImproperlyConfigured(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
     return value
@@ -36,7 +36,8 @@ def _one_of(name: str, default: str, allowed: tuple[str, ...]) -> str:
 
 def _secret_key(*, debug: bool) -> str:
     """From SECRET_KEY; a self-contained checkout makes a key once and keeps it in `.podura/`: no usable default."""
-    if key := env.str("SECRET_KEY", ""):
+    key: str = env.str("SECRET_KEY", "")
+    if key:
         return key
     path = STATE_DIR / "secret_key"
     if not debug and not path.exists():
@@ -273,7 +274,9 @@ MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_TOTP_ISSUER = SITE_NAME
 STAFF_TWO_FACTOR = env.bool("STAFF_TWO_FACTOR", not (DEBUG or DEMO))
 MFA_ADAPTER = "allauth.mfa.adapter.DefaultMFAAdapter"
-EMAIL_CONFIG = env.email_url("EMAIL_URL", default=f"filemail:///{STATE_DIR / 'mail'}" if DEMO else "consolemail://")
+EMAIL_CONFIG = env.email_url(
+    "EMAIL_URL", default=f"filemail:///{STATE_DIR / 'mail'}" if DEMO else "consolemail://"
+)
 vars().update(EMAIL_CONFIG)
 EMAIL_TIMEOUT = 20  # a mail server that hangs must not keep a worker
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "Podura <noreply@podura.example>")
@@ -346,7 +349,9 @@ USE_TZ = True
 TIME_ZONE = env.str("TIME_ZONE", "Europe/Paris")
 
 # --- Maps -----------------------------------------------------------------------------------------------
-MAP_TILE_URL = env.str("MAP_TILE_URL", "")  # e.g. https://tile.example/{z}/{x}/{y}.png; empty: shipped outline
+MAP_TILE_URL = env.str(
+    "MAP_TILE_URL", ""
+)  # e.g. https://tile.example/{z}/{x}/{y}.png; empty: shipped outline
 MAP_TILE_ATTRIBUTION = env.str("MAP_TILE_ATTRIBUTION", "")
 
 # --- Security -------------------------------------------------------------------------------------------
@@ -363,7 +368,9 @@ if TRUSTED_PROXIES:
 # Warns that GDAL < 3.9 may open outside files; no spatial file or reference from users is ever read.
 SILENCED_SYSTEM_CHECKS = ["gis.W001"]
 X_FRAME_OPTIONS = "DENY"
-_picture_hosts = env.list("PICTURE_HOSTS", default=[])  # the object store's public host, and the tile server's
+_picture_hosts = env.list(
+    "PICTURE_HOSTS", default=[]
+)  # the object store's public host, and the tile server's
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],

@@ -35,7 +35,9 @@ def storages_from_url(url: str, *, static_backend: str) -> dict[str, dict[str, A
         }
         if parts.hostname:
             scheme = "https" if query.get("tls", "1") == "1" else "http"
-            options["endpoint_url"] = f"{scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+            options["endpoint_url"] = f"{scheme}://{parts.hostname}" + (
+                f":{parts.port}" if parts.port else ""
+            )
         if parts.username:
             options |= {"access_key": unquote(parts.username), "secret_key": unquote(parts.password or "")}
         return {

@@ -62,7 +62,9 @@ def throwaway_broker(throwaway_redis: ThrowawayRedis) -> Iterator[ThrowawayRedis
 
 
 @pytest.fixture
-def start_worker(transactional_db: None, throwaway_broker: ThrowawayRedis) -> Iterator[Callable[..., RealProcess]]:
+def start_worker(
+    transactional_db: None, throwaway_broker: ThrowawayRedis
+) -> Iterator[Callable[..., RealProcess]]:
     """`start_worker(queues="inference")` starts a real Celery worker on this test's database and Redis."""
     with ExitStack() as workers:
 

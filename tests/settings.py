@@ -33,7 +33,8 @@ WHITENOISE_USE_FINDERS = True
 # Messages of tests must not wake the workers of a running site on the same Redis.
 # Processes that a test starts get its prefix handed on.
 CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] = os.environ.setdefault(
-    "PODURA_TEST_KEY_PREFIX", f"tests:{DATABASES['default']['NAME']}:{os.environ.get('PYTEST_XDIST_WORKER', '')}:"
+    "PODURA_TEST_KEY_PREFIX",
+    f"tests:{DATABASES['default']['NAME']}:{os.environ.get('PYTEST_XDIST_WORKER', '')}:",
 )
 # Counters of rate limits would leak from test to test, and from one parallel process to another; that the site lives
 # with a Redis that vanishes is tested with a real one (tests/project/test_cache.py).

@@ -37,9 +37,15 @@ def postgres_program(name: str) -> str:
 
 
 def _connection_environment() -> dict[str, str]:
-    """libpq's variables: a password on the command line could be read by every user of the machine."""
+    """The variables of libpq: a password on the command line could be read by every user of the machine."""
     given = connection.settings_dict
-    names = {"PGHOST": "HOST", "PGPORT": "PORT", "PGUSER": "USER", "PGPASSWORD": "PASSWORD", "PGDATABASE": "NAME"}
+    names = {
+        "PGHOST": "HOST",
+        "PGPORT": "PORT",
+        "PGUSER": "USER",
+        "PGPASSWORD": "PASSWORD",
+        "PGDATABASE": "NAME",
+    }
     own = {variable: str(given[key]) for variable, key in names.items() if given.get(key)}
     return {k: v for k, v in os.environ.items() if not k.startswith("PG")} | own
 
@@ -62,7 +68,7 @@ def _names(storage: Storage, folder: str = "") -> Iterator[str]:
         yield from _names(storage, f"{folder}/{name}" if folder else name)
 
 
-def _copy(source: BinaryIO | File, target: Path) -> str:
+def _copy(source: BinaryIO | File[bytes], target: Path) -> str:
     """Gives the SHA-256 of what was written."""
     target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
@@ -134,9 +140,13 @@ def restore_backup(*, folder: Path) -> int:
     """Bring a backup back into an empty database and storages without those files; returns the number of files."""
     manifest = _read_manifest(folder)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tablename LIKE 'django%'")
+        cursor.execute(
+            "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tablename LIKE 'django%'"
+        )
         if cursor.fetchone()[0]:
-            raise BackupError("The database is not empty: restore into a new one, e.g. PODURA_DB_NAME=podura_restored")
+            raise BackupError(
+                "The database is not empty: restore into a new one, e.g. PODURA_DB_NAME=podura_restored"
+            )
     connection.close()
     _verify(folder, manifest)
     for alias, files in manifest["files"].items():

@@ -76,7 +76,9 @@ def check_jobs(app_configs: Sequence[Any] | None, **_kwargs: Any) -> Iterator[Ch
     for name in ("JOB_MAX_ATTEMPTS", "JOB_SWEEP_SECONDS", "DETECTION_BATCH_PHOTOS", "PICTURE_MAX_BYTES",
                  "PICTURE_MAX_PIXELS", "PICTURE_MAX_SIDE_PX", "ARCHIVE_MAX_BYTES", "ARCHIVE_MAX_ENTRIES"):  # fmt: skip
         if getattr(settings, name) < 1:
-            yield Error(f"{name} must be at least 1.", hint=f"Leave {name} out for its default.", id="podura.E008")
+            yield Error(
+                f"{name} must be at least 1.", hint=f"Leave {name} out for its default.", id="podura.E008"
+            )
     if settings.READY_MAX_WAIT_SECONDS < settings.JOB_SWEEP_SECONDS:
         yield Warning(
             "READY_MAX_WAIT_SECONDS is shorter than JOB_SWEEP_SECONDS: a lost wake-up would count as an outage.",
@@ -124,7 +126,9 @@ def check_production(app_configs: Sequence[Any] | None, **_kwargs: Any) -> Itera
         )
     if settings.DEFAULT_FROM_EMAIL.rstrip(">").endswith("podura.example"):
         yield Warning(
-            "DEFAULT_FROM_EMAIL is the example address.", hint="Set an address that you own.", id="podura.W014"
+            "DEFAULT_FROM_EMAIL is the example address.",
+            hint="Set an address that you own.",
+            id="podura.W014",
         )
 
 

@@ -119,7 +119,7 @@ def _bounded(check: Callable[[], Check]) -> Check:
 
 @require_safe
 @never_cache
-def healthz(request: HttpRequest) -> HttpResponse:
+def healthz(_request: HttpRequest) -> HttpResponse:
     """The process answers; it looks at nothing else, so that a slow database does not restart web servers."""
     return JsonResponse({"status": "ok"})
 
@@ -166,5 +166,3 @@ def metrics(request: HttpRequest) -> HttpResponse:
     from apps.common.metrics import exposition
 
     return HttpResponse(exposition(), content_type=CONTENT_TYPE_LATEST)
-
-

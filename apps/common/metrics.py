@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import redis
@@ -54,7 +55,9 @@ class WorkCollector(Collector):
         )
 
     def _workers(self) -> Iterator[Metric]:
-        alive = GaugeMetricFamily("podura_workers", "Workers that gave a sign of life lately", labels=["queue"])
+        alive = GaugeMetricFamily(
+            "podura_workers", "Workers that gave a sign of life lately", labels=["queue"]
+        )
         numbers: dict[str, int] = {}
         for sign in heartbeat.workers():
             for queue in sign.queues:
@@ -65,9 +68,11 @@ class WorkCollector(Collector):
 
     def _disk(self) -> Iterator[Metric]:
         parts = urlsplit(settings.STORAGE_URL)
-        if parts.scheme == "file" and os.path.exists(parts.path):
+        if parts.scheme == "file" and Path(parts.path).exists():
             yield GaugeMetricFamily(
-                "podura_disk_free_bytes", "Free space where the photos are", value=shutil.disk_usage(parts.path).free
+                "podura_disk_free_bytes",
+                "Free space where the photos are",
+                value=shutil.disk_usage(parts.path).free,
             )
 
 
@@ -78,5 +83,5 @@ def exposition() -> bytes:
     processes = REGISTRY
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         processes = CollectorRegistry()
-        multiprocess.MultiProcessCollector(processes)
+        multiprocess.MultiProcessCollector(processes)  # type: ignore[no-untyped-call]
     return generate_latest(processes) + generate_latest(own)

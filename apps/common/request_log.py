@@ -22,7 +22,7 @@ def loggable_path(path: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in shown)
 
 
-class RequestLogMiddleware(RequestMiddleware):  # type: ignore[misc]
+class RequestLogMiddleware(RequestMiddleware):
     """django-structlog's middleware. `ApiGuardMiddleware` has given the request its id before."""
 
     @staticmethod
@@ -42,7 +42,9 @@ class RequestLogMiddleware(RequestMiddleware):  # type: ignore[misc]
     @classmethod
     def bind_ip(cls, request: HttpRequest) -> None:
         """The address of the person, counted from the right: what stands further left anybody can write."""
-        hops = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
+        hops = [
+            part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()
+        ]
         trusted = settings.TRUSTED_PROXIES
         address: Any = request.META.get("REMOTE_ADDR")
         if trusted and len(hops) >= trusted:

@@ -28,12 +28,16 @@ def test_our_processes_run_without_rights_on_a_read_only_file_system(name):
     assert "no-new-privileges:true" in service["security_opt"]
 
 
-@pytest.mark.parametrize("name", [name for name, service in SERVICES.items() if service.get("restart") != "no" and name != "tls"])
+@pytest.mark.parametrize(
+    "name", [name for name, service in SERVICES.items() if service.get("restart") != "no" and name != "tls"]
+)
 def test_what_stays_up_has_a_health_check(name):
     assert SERVICES[name]["healthcheck"]["test"]
 
 
-@pytest.mark.parametrize("name", ["worker-inference", "worker-inference-gpu", "worker-training", "postgis", "queue", "s3"])
+@pytest.mark.parametrize(
+    "name", ["worker-inference", "worker-inference-gpu", "worker-training", "postgis", "queue", "s3"]
+)
 def test_what_reads_strangers_files_has_no_way_out(name):
     assert SERVICES[name]["networks"] == ["inner"]
     assert COMPOSE["networks"]["inner"]["internal"] is True
@@ -73,5 +77,7 @@ def test_images_of_others_are_pinned():
 
 
 def test_our_environment_is_made_of_documented_settings():
-    documented = set(re.findall(r"^\| `([A-Z][A-Z0-9_]+)` \|", (CHECKOUT / "docs/settings.md").read_text(), re.MULTILINE))
+    documented = set(
+        re.findall(r"^\| `([A-Z][A-Z0-9_]+)` \|", (CHECKOUT / "docs/settings.md").read_text(), re.MULTILINE)
+    )
     assert set(SERVICES["web"]["environment"]) <= documented

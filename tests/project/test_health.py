@@ -55,7 +55,9 @@ def test_a_worker_that_fell_silent_does_not_count(client, all_workers, monkeypat
 
 
 @pytest.mark.django_db
-def test_readyz_tells_the_age_of_the_oldest_waiting_photo_and_fails_when_it_is_too_old(client, all_workers, settings):
+def test_readyz_tells_the_age_of_the_oldest_waiting_photo_and_fails_when_it_is_too_old(
+    client, all_workers, settings
+):
     PhotoFactory(queued_at=timezone.now() - timedelta(seconds=100))
     PhotoFactory(queued_at=timezone.now() - timedelta(days=9), status=WorkStatus.DONE)
     assert 99 < client.get("/readyz").json()["checks"]["queue"]["oldest_waiting_s"] < 200

@@ -14,5 +14,7 @@ def test_the_web_process_does_not_load_the_machine_learning_libraries():
         "get_resolver().url_patterns\n"
         "print(sorted({'torch', 'torchvision', 'ultralytics', 'openvino'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
     assert done.stdout.strip().splitlines()[-1:] == ["[]"], done.stdout + done.stderr

@@ -52,7 +52,11 @@ def lines():
 @pytest.mark.django_db
 def test_every_line_of_a_request_carries_the_id_that_the_answer_shows(client, lines):
     answer = client.get("/fine/")
-    ids = {line["request_id"] for line in lines if line["event"] in ("request_started", "looked_at", "request_finished")}
+    ids = {
+        line["request_id"]
+        for line in lines
+        if line["event"] in ("request_started", "looked_at", "request_finished")
+    }
     assert ids == {answer["X-Request-ID"]}
     assert len(answer["X-Request-ID"]) == 36
 

@@ -9,14 +9,18 @@ from tests.support.processes import children_of, wait_until
 pytestmark = [pytest.mark.slow]
 
 
-def test_a_worker_comes_back_by_itself_after_redis_was_killed_and_ends_when_asked(start_worker, throwaway_redis):
+def test_a_worker_comes_back_by_itself_after_redis_was_killed_and_ends_when_asked(
+    start_worker, throwaway_redis
+):
     worker = start_worker(queues="default")
     assert children_of(worker.pid)
     throwaway_redis.kill()
     throwaway_redis.start()
     wait_until(lambda: "Connected to redis" in worker.text().partition("ready")[2], what="connected again")
     sweep.delay()
-    wait_until(lambda: "apps.observations.tasks.sweep" in worker.text().partition("ready")[2], what="a task arrives")
+    wait_until(
+        lambda: "apps.observations.tasks.sweep" in worker.text().partition("ready")[2], what="a task arrives"
+    )
     assert worker.kill_children() == 1
     wait_until(lambda: children_of(worker.pid), what="a new child")
     assert worker.terminate() == 0, worker.text()

@@ -27,7 +27,9 @@ class Checkout:
         folder.mkdir(parents=True, exist_ok=True)
 
     def services(self, action: str, *, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-        clean = {k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL", "PODURA_DB_NAME")}
+        clean = {
+            k: v for k, v in os.environ.items() if k not in ("DATABASE_URL", "REDIS_URL", "PODURA_DB_NAME")
+        }
         return subprocess.run(
             [sys.executable, CHECKOUT / "bin" / "services", action],
             env=clean | {"PODURA_CHECKOUT": str(self.folder)} | env,

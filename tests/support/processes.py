@@ -38,7 +38,10 @@ def children_of(pid: int) -> list[int]:
     found = []
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):
-            if folder.name.isdigit() and int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+            if (
+                folder.name.isdigit()
+                and int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == pid
+            ):
                 found.append(int(folder.name))
     return found
 
@@ -49,7 +52,7 @@ class RealProcess:
     def __init__(self, argv: list[str], *, env: dict[str, str] | None = None) -> None:
         self.argv = argv
         self.env = os.environ | (env or {})
-        self.output = tempfile.TemporaryFile()
+        self.output = tempfile.TemporaryFile()  # noqa: SIM115  (read until the test ends)
         self.process = subprocess.Popen(
             argv, cwd=CHECKOUT, env=self.env, stdin=subprocess.DEVNULL, stdout=self.output,
             stderr=subprocess.STDOUT, start_new_session=True,
@@ -154,7 +157,9 @@ def celery_worker(
     )  # fmt: skip
     try:
         wait_until(
-            lambda: " ready." in worker.text() or not worker.is_alive(), seconds=60, what="the worker is ready"
+            lambda: " ready." in worker.text() or not worker.is_alive(),
+            seconds=60,
+            what="the worker is ready",
         )
         assert worker.is_alive(), worker.text()
         yield worker
