@@ -7,7 +7,6 @@ from django.http import (
     FileResponse,
     Http404,
     HttpRequest,
-    HttpResponse,
     HttpResponseBase,
     HttpResponseRedirect,
 )
@@ -50,16 +49,18 @@ def original(request: HttpRequest, public_id: uuid.UUID) -> HttpResponseBase:
 
 def _rendition(request: HttpRequest, photo: Photo, kind: str) -> HttpResponseBase:
     """A rendition never changes, but who may see it does: it is kept by the viewer's browser only, for an hour."""
+    file = getattr(photo, kind)
+    redirect = _redirect(file)
+    if redirect:  # without an ETag: a signed address that was kept too long must not be confirmed
+        patch_cache_control(redirect, private=True, max_age=SIGNED_MAX_AGE_S)
+        return redirect
 
     @condition(etag_func=lambda _request: f'"{photo.public_id}-{kind}"')
-    def answer(_request: HttpRequest) -> HttpResponse:
-        file = getattr(photo, kind)
-        redirect = _redirect(file)
-        response = redirect or _content(file, "image/jpeg")
+    def answer(_request: HttpRequest) -> HttpResponseBase:
+        response = _content(file, "image/jpeg")
         response["X-Content-Type-Options"] = "nosniff"
-        age_s = SIGNED_MAX_AGE_S if redirect else RENDITION_MAX_AGE_S
-        patch_cache_control(response, private=True, max_age=age_s)
-        return response  # type: ignore[return-value]
+        patch_cache_control(response, private=True, max_age=RENDITION_MAX_AGE_S)
+        return response
 
     return answer(request)
 

@@ -97,6 +97,7 @@ def _list_context(form: BrowseForm, content: MapContent) -> dict[str, Any]:
             "name": coordinates(cluster.longitude, cluster.latitude),
             "count": cluster.count,
             "window": str(cluster.cell),
+            "centre": f"{cluster.latitude:.5f},{cluster.longitude:.5f}",
             "closer": form.query(without="bbox", bbox=str(cluster.cell)),
         }
         for cluster in content.clusters[:LIST_LIMIT]
