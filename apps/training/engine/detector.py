@@ -52,6 +52,7 @@ MAX_PICTURES_IN_FLIGHT: Final = 8
 GPU_BATCH: Final = 16
 
 Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,12 +352,14 @@ def load_detector(
     cache_dir: Path,
     device: Device = "auto",
     samples: Path | None = None,
+    precision: Precision = "auto",
 ) -> Detector:
     """Load a model version, checked against the digest that was recorded for it.
 
     On a CPU the net runs converted, from `cache_dir`; the first load converts it in another process, which is
     the only one to import PyTorch, and decides there which precision this machine may use (`conversion.py`).
-    `samples` is a folder of pictures with a `coco.json` that this decision is measured on.
+    `samples` is a folder of pictures with a `coco.json` that this decision is measured on;
+    with `precision="fp32"` a CPU runs in single precision whatever was decided.
 
     Raises `WeightsError` for a wrong digest or a file that is not sound.
     """
@@ -368,7 +371,8 @@ def load_detector(
 
     metadata = read_metadata(weights)
     converted = converted_model(weights, sha256=sha256, cache_dir=cache_dir, samples=samples)
-    return Detector(OpenVinoRuntime(converted.model, precision=converted.precision), metadata)
+    chosen = converted.precision if precision == "auto" else precision
+    return Detector(OpenVinoRuntime(converted.model, precision=chosen), metadata)
 
 
 def check_digest(weights: Path, sha256: str) -> None:

@@ -155,6 +155,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--cache", type=Path, default=Path(".podura/engine"), help="where converted models are"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--precision", choices=("auto", "fp32"), default="auto")
     parser.add_argument("--json", type=Path, help="write the result here as well")
     return parser.parse_args(arguments)
 
@@ -165,7 +166,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.names:
         labelled = labelled.only(options.names.read_text().split())
     digest = file_sha256(options.weights)
-    detector = load_detector(options.weights, sha256=digest, cache_dir=options.cache, device=options.device)
+    detector = load_detector(
+        options.weights,
+        sha256=digest,
+        cache_dir=options.cache,
+        device=options.device,
+        precision=options.precision,
+    )
     quality = evaluate(detector, labelled)
     print(f"{'picture':<32} {'animals':>7} {'found':>5} {'missed':>6} {'false':>5}")
     for picture in quality.pictures:
