@@ -11,7 +11,7 @@ from apps.accounts.models import User
 from apps.observations.models import Comment, Detection, Label, Observation, Photo, Survey
 from apps.training.models import ModelVersion, RegisteredModel
 
-PASSWORD = "springtails jump far"  # noqa: S105  (of test users only)
+PASSWORD = "springtails jump far"
 _digests = itertools.count()
 
 

@@ -8,7 +8,7 @@ class AccountsConfig(AppConfig):
     verbose_name = _("Accounts")
 
     def ready(self) -> None:
-        from apps.common import checks  # noqa: F401  (registers the system checks; the lowest app does it for all)
         from apps.accounts.curators import give_curators_their_permissions
+        from apps.common import checks  # noqa: F401  (registers the system checks; the lowest app does it for all)
 
         post_migrate.connect(give_curators_their_permissions, dispatch_uid="curators")

@@ -63,7 +63,13 @@ def workers() -> list[WorkerSign]:
         if age > FORGOTTEN_S:
             client.hdel(_key(), name)
             continue
-        found.append(WorkerSign(name=name.decode() if isinstance(name, bytes) else name, queues=tuple(sign["queues"]), age_s=max(age, 0.0)))
+        found.append(
+            WorkerSign(
+                name=name.decode() if isinstance(name, bytes) else name,
+                queues=tuple(sign["queues"]),
+                age_s=max(age, 0.0),
+            )
+        )
     return sorted(found, key=lambda sign: sign.name)
 
 

@@ -75,7 +75,7 @@ class LeasedWorkQuerySet(models.QuerySet[Any]):
             if not chosen:
                 return []
             token = uuid.uuid4()
-            self.model._default_manager.filter(pk__in=chosen).update(  # noqa: SLF001 (documented)
+            self.model._default_manager.filter(pk__in=chosen).update(
                 status=WorkStatus.PROCESSING,
                 lease_token=token,
                 lease_until=Now() + timedelta(seconds=settings.JOB_LEASE_SECONDS),
@@ -185,7 +185,7 @@ class LeasedWork(models.Model):
 
     def finish(self, *, status: WorkStatus = WorkStatus.DONE, reason: str = "", **changes: Any) -> None:
         """End this attempt if its claim still holds, else raise `LeaseLostError`; nothing is written then."""
-        rows: models.QuerySet[Any] = type(self)._default_manager.filter(pk=self.pk)  # noqa: SLF001 (documented)
+        rows: models.QuerySet[Any] = type(self)._default_manager.filter(pk=self.pk)
         done = rows.filter(lease_token=self.lease_token, status=WorkStatus.PROCESSING).update(
             status=status,
             failure_reason=reason[:500],

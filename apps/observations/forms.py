@@ -131,7 +131,7 @@ class SendForm(DetailsForm):
         ],
         coerce=bool,
         required=False,
-        empty_value=False,
+        empty_value="",
         widget=forms.RadioSelect,
     )
     field_order = ("survey", "separate")

@@ -1,6 +1,6 @@
 """The model factory's tables: registered models and their versions."""
 
-from django.core.files.storage import storages
+from django.core.files.storage import Storage, storages
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 sha256_validator = RegexValidator(r"^[0-9a-f]{64}$", _("64 lower-case hexadecimal digits"))
 
 
-def private_storage() -> object:
+def private_storage() -> Storage:
     return storages["default"]
 
 

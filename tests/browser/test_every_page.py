@@ -96,6 +96,7 @@ def places(tmp_path: Any) -> dict[str, str]:
     [(1280, False, "en"), (390, True, "fr"), (390, False, "en"), (1280, True, "fr")],
 )
 def test_every_page_fits_and_is_accessible(
+    *,
     width: int,
     dark: bool,
     locale: str,

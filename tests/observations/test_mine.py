@@ -181,7 +181,7 @@ def test_deleting_twice_harms_nothing(client: Client, person: User) -> None:
     assert client.post("/mine/delete/", form).status_code == 302
 
 
-@pytest.mark.parametrize("chosen", [[], ["nonsense"], [str(uuid.uuid4())], ["\0"]])
+@pytest.mark.parametrize("chosen", [[], ["nonsense"], ["60579fe6-002d-483f-8a7a-a61ef409c0de"], ["\0"]])
 def test_nothing_chosen_is_said(client: Client, person: User, chosen: list[str]) -> None:
     answer = client.post("/mine/delete/", {"chosen": chosen}, follow=True)
     assert "Choose the observations" in answer.content.decode()

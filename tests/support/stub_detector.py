@@ -12,6 +12,7 @@ import numpy as np
 
 from apps.training.engine.pictures import PictureError, inspect
 from apps.training.engine.types import DetectedBoxes
+
 POISON = b"poison-for-the-detector"
 """A picture with these bytes behind it kills the process that looks at it."""
 
@@ -55,7 +56,12 @@ def boxes_of(content: bytes, width_px: int, height_px: int, labels: int) -> Dete
     dice = np.random.default_rng(list(hashlib.sha256(content).digest()[:8]))
     left = np.arange(count, dtype=np.float32) * (width_px / count)
     boxes = np.stack(
-        [left, np.full(count, height_px * 0.25), left + width_px / count * 0.8, np.full(count, height_px * 0.75)],
+        [
+            left,
+            np.full(count, height_px * 0.25),
+            left + width_px / count * 0.8,
+            np.full(count, height_px * 0.75),
+        ],
         axis=1,
     ).astype(np.float32)
     class_scores = dice.uniform(0.3, 1, (count, labels)).astype(np.float32)
@@ -85,7 +91,9 @@ def stub_version(registered_model: Any, *labels: str, **fields: Any) -> Any:
     from tests.factories import ModelVersionFactory
 
     content = f"{' '.join(labels or ('collembola',))}\n# {os.urandom(8).hex()}".encode()
-    ModelVersion.objects.filter(registered_model=registered_model, stage="production").update(stage="archived")
+    ModelVersion.objects.filter(registered_model=registered_model, stage="production").update(
+        stage="archived"
+    )
     return ModelVersionFactory(
         registered_model=registered_model,
         weights=ContentFile(content, name="stub.podura"),

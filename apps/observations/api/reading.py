@@ -24,7 +24,9 @@ MAX_BOXES = 10_000
 
 def observations_for(user: Any, filters: dict[str, Any]) -> QuerySet[Observation]:
     """What this person may see of what they ask for, newest first."""
-    found = Observation.objects.visible_to(user).select_related("survey", "contributor").order_by("-id")
+    found: QuerySet[Observation] = (
+        Observation.objects.visible_to(user).select_related("survey", "contributor").order_by("-id")
+    )
     if filters["mine"]:
         found = found.filter(contributor=user)
     if "survey" in filters:

@@ -4,7 +4,7 @@ from typing import Any, Self
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.gis.db import models
-from django.core.files.storage import storages
+from django.core.files.storage import Storage, storages
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
@@ -15,11 +15,11 @@ from apps.observations.models.survey import Survey
 from apps.training.models import ModelVersion, sha256_validator
 
 
-def private_storage() -> object:
+def private_storage() -> Storage:
     return storages["default"]
 
 
-def rendition_storage() -> object:
+def rendition_storage() -> Storage:
     return storages["renditions"]
 
 
@@ -84,7 +84,7 @@ class Photo(LeasedWork):
     detection_ms = models.FloatField(_("detection time (ms)"), null=True, editable=False)
     created_at = models.DateTimeField(_("sent at"), db_default=Now(), editable=False)
 
-    objects = PhotoQuerySet.as_manager()
+    objects = PhotoQuerySet.as_manager()  # type: ignore[misc]
 
     class Meta(LeasedWork.Meta):
         verbose_name = _("photo")

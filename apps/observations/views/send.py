@@ -85,7 +85,7 @@ def _words() -> dict[str, str]:
         "remove": _("Remove %s"),
         "chosen": _("%s files chosen"),
         "chosenOne": _("1 file chosen"),
-        "progress": _("%s of %s files sent"),
+        "progress": _("%s of %s files done"),
         "none": _("Choose at least one photo, folder or zip."),
         "zipReceived": _("received; it is being unpacked"),
         "leave": _("Photos are still being sent."),
@@ -94,6 +94,7 @@ def _words() -> dict[str, str]:
         ),
         "failed": _("The site did not answer as expected. Press “Send” to try again; what arrived is kept."),
         "noneTaken": _("None of the files could be taken; see the reasons beside them."),
+        "nothingNew": _("Nothing new: you have sent these before."),
         "positionFailed": _("Your position could not be read. Click on the map instead."),
         "someRefused": _("Some files were not taken; the reasons stand beside them."),
     }
@@ -277,10 +278,10 @@ def _observation(user: User, form: SendForm, public_id: uuid.UUID) -> Observatio
     return update_observation(observation=observation, **details)
 
 
-def _take(observation: Observation, file: UploadedFile) -> tuple[str, Photo | None]:
+def _take(observation: Observation, file: "UploadedFile[bytes]") -> tuple[str, Photo | None]:
     """("received" or "known", the photo; none for an archive, which is read in the background)."""
     if is_archive(file):
-        if observation.archives.filter(name=clean_name(file.name or ""), size_bytes=file.size).exists():
+        if observation.archives.filter(name=clean_name(file.name or ""), size_bytes=file.size or 0).exists():
             return "known", None  # its answer was lost, or the form was posted twice
         receive_archive(observation=observation, file=file, name=file.name or "")
         return "received", None

@@ -23,7 +23,7 @@ from apps.training.models import ModelVersion, RegisteredModel
 from apps.training.services import promote, register_model_version
 
 SHIPPED = settings.BASE_DIR / "models" / "springtails"
-PEOPLE = (
+PEOPLE: tuple[tuple[str, str, dict[str, bool]], ...] = (
     ("contributor", "Camille (demo)", {}),
     ("expert", "Émile (demo)", {"is_expert": True}),
     ("curator", "Inès (demo)", {"is_expert": True, "is_staff": True}),
@@ -38,11 +38,15 @@ PLACES = (
 
 
 class Command(BaseCommand):
-    help = "Create the Springtails survey, its model, sample photos with results and demo accounts (DEMO only)."
+    help = (
+        "Create the Springtails survey, its model, sample photos with results and demo accounts (DEMO only)."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.DEMO:
-            raise CommandError("Demo data is only made with DEMO=1; a real site starts empty (docs/deploy.md).")
+            raise CommandError(
+                "Demo data is only made with DEMO=1; a real site starts empty (docs/deploy.md)."
+            )
         password = demo_password()
         people = [create_person(name, shown, password, flags) for name, shown, flags in PEOPLE]
         survey = create_survey_from_file(path=DATA_DIR / "springtails.json")
