@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from django.db.models import Count, F, QuerySet
 
-from apps.observations.models import Detection, Label, Observation, Photo
+from apps.observations.models import Comment, Detection, Label, Observation, Photo
 
 BEST_CLASSES = 3
+COMMENTS_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,12 @@ def label_counts(observation: Observation) -> list[LabelCount]:
         (LabelCount(label, animals[label.pk]) for label in labels),
         key=lambda row: (-row.animals, row.label.code),
     )
+
+
+def latest_comments(comments: QuerySet[Comment]) -> list[Comment]:
+    """The latest remarks in the order they were written; more than a page can hold are not shown."""
+    latest = comments.select_related("author", "detection", "photo").order_by("-created_at", "-pk")
+    return list(latest[:COMMENTS_SHOWN])[::-1]
 
 
 def boxes_of(photos: Iterable[Photo]) -> QuerySet[Detection]:

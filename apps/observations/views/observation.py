@@ -13,14 +13,13 @@ from django.views.decorators.http import require_POST, require_safe
 
 from apps.common.leased import WorkStatus
 from apps.observations.models import Comment, Observation, Photo, RefusedFile
-from apps.observations.results import label_counts
+from apps.observations.results import label_counts, latest_comments
 from apps.observations.services import observations as services
 from apps.observations.services.geoprivacy import is_exact_for, place_for
 from apps.observations.services.intake import refusal_message
 from apps.observations.views.visible import is_owner, require_owner, visible_observation
 
 PAGE = 60
-COMMENTS_SHOWN = 200
 REFUSED_SHOWN = 200
 
 
@@ -52,7 +51,7 @@ def observation_page(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse
             "knows_exact": is_exact_for(observation, request.user),
             "proposals": services.proposals(observation) if owner else None,
             "refused": refused,
-            "comments": _comments(observation),
+            "comments": latest_comments(Comment.objects.filter(observation=observation)),
             **_progress_context(progress),
         },
     )
@@ -139,8 +138,3 @@ def _refused(observation: Observation) -> list[dict[str, str]]:
         {"name": row.name, "reason": refusal_message(row.code, row.params)}
         for row in observation.refused_files.all()[:REFUSED_SHOWN]
     ]
-
-
-def _comments(observation: Observation) -> Any:
-    comments = Comment.objects.filter(observation=observation)
-    return comments.select_related("author", "detection", "photo")[:COMMENTS_SHOWN]

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
@@ -13,14 +13,13 @@ from django.views.decorators.http import require_POST, require_safe
 
 from apps.common.leased import LeasedWork, WorkStatus
 from apps.observations.models import Comment, Photo
-from apps.observations.results import named_boxes
+from apps.observations.results import latest_comments, named_boxes
 from apps.observations.services.detection import failure_message, request_detection
 from apps.observations.services.geoprivacy import is_exact_for, place_for
 from apps.observations.services.observations import proposals
 from apps.observations.views.visible import is_owner, require_owner_or_staff, visible_photo
 
 CROWDED = 24  # above so many boxes the picture shows numbers only; names come by pointing
-COMMENTS_SHOWN = 200
 COUNTED_AHEAD = 1000
 
 
@@ -91,12 +90,12 @@ def progress_context(photo: Photo) -> dict[str, Any]:
     return context
 
 
-def comments_for(photo: Photo) -> QuerySet[Comment]:
+def comments_for(photo: Photo) -> list[Comment]:
     """Those on this photo and those on the observation as a whole."""
     comments = Comment.objects.filter(observation=photo.observation_id).filter(
         Q(photo=photo) | Q(photo__isnull=True)
     )
-    return comments.select_related("author", "detection")[:COMMENTS_SHOWN]
+    return latest_comments(comments)
 
 
 def _neighbours(photo: Photo) -> dict[str, Any]:
