@@ -163,6 +163,7 @@ function start(form) {
       document.getElementById("id_files").focus();
       return fail(words.none);
     }
+    for (const old of form.querySelectorAll("[data-said-by-script], .field__error")) old.remove();
     busy = true;
     button.disabled = true;
     form.setAttribute("aria-busy", "true");
@@ -252,7 +253,6 @@ function start(form) {
       fail(words.failed);
       return false;
     }
-    for (const old of form.querySelectorAll("[data-said-by-script]")) old.remove();
     for (const [name, texts] of Object.entries(problem.errors ?? {})) {
       const field = form.elements[name];
       const place = field?.closest?.(".field");
@@ -381,8 +381,9 @@ function start(form) {
     const refused = items.filter((item) => item.state === "refused").length;
     const known = items.filter((item) => item.state === "known").length;
     if (empty === batches.size) {
-      if (refused) fail(words.noneTaken);
-      if (known) goTo.hidden = false;
+      if (!known) return fail(words.noneTaken);
+      fail(refused ? words.someRefused : words.nothingNew);
+      goTo.hidden = false;
       return;
     }
     if (refused || known) {
