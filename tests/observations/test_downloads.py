@@ -72,6 +72,7 @@ def test_the_annotated_picture_shows_boxes_and_carries_no_metadata(client: Clien
     with Image.open(io.BytesIO(response.content)) as drawn, Image.open(photo.display.open()) as plain:
         assert drawn.size == plain.size
         assert not drawn.getexif()
+        assert "CC-BY-4.0" in drawn.info["comment"].decode()
         assert drawn.tobytes() != plain.convert("RGB").tobytes()
 
 
@@ -139,7 +140,7 @@ def test_an_observation_without_photos_gives_sound_empty_files(client: Client) -
     )
     assert client.get(reverse("observations:observation_csv", args=at)).getvalue().startswith(b"observation,")
     pictures = client.get(reverse("observations:observation_zip", args=at)).getvalue()
-    assert zipfile.ZipFile(io.BytesIO(pictures)).namelist() == []
+    assert zipfile.ZipFile(io.BytesIO(pictures)).namelist() == ["observation.json"]
 
 
 def test_the_zip_holds_the_annotated_pictures_of_finished_photos(client: Client) -> None:
@@ -148,7 +149,7 @@ def test_the_zip_holds_the_annotated_pictures_of_finished_photos(client: Client)
     PhotoFactory.create(observation=photo.observation, status="done")  # its file is no picture: left out
     archive = zipfile.ZipFile(io.BytesIO(of_observation(client, photo, "observation_zip").getvalue()))
     assert archive.testzip() is None
-    assert archive.namelist() == [f"0001-{str(photo.public_id)[:8]}.jpg"]
+    assert archive.namelist() == ["observation.json", f"0001-{str(photo.public_id)[:8]}.jpg"]
 
 
 def test_zips_are_limited_in_number(client: Client, settings: Any) -> None:

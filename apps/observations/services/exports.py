@@ -2,10 +2,12 @@
 
 import csv
 import io
+import json
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from django.conf import settings
 from django.utils.encoding import force_str
 from PIL import Image, ImageDraw, ImageFont
 
@@ -96,7 +98,7 @@ def photo_bodies(
 
 
 def annotated_picture(photo: Photo, boxes: Sequence[NamedBox]) -> bytes:
-    """JPEG of the display rendition with numbered, labelled boxes; no metadata."""
+    """JPEG of the display rendition with numbered, labelled boxes; its only metadata is whose it is."""
     with photo.display.open("rb") as file, Image.open(file, formats=("JPEG",)) as opened:
         picture = opened.convert("RGB")
     scale = picture.width / photo.width_px
@@ -113,8 +115,13 @@ def annotated_picture(photo: Photo, boxes: Sequence[NamedBox]) -> bytes:
     for box in boxes:  # names above all lines
         _draw_name(draw, box, (box.x_min * scale, box.y_min * scale), font)
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=88)
+    picture.save(out, "JPEG", quality=88, comment=_credit(photo))
     return out.getvalue()
+
+
+def _credit(photo: Photo) -> str:
+    observation = photo.observation
+    return f"{observation.contributor}, {observation.licence}, {settings.SITE_URL}/photos/{photo.public_id}/"
 
 
 def _draw_name(
@@ -126,16 +133,23 @@ def _draw_name(
     text = f"{box.number} {box.label.name}"
     left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
     pad = (bottom - top) * 0.3
-    x, y = corner[0], max(0.0, corner[1] - (bottom - top) - 2 * pad)
-    draw.rectangle((x, y, x + right - left + 2 * pad, y + bottom - top + 2 * pad), fill=_CASING)
+    width = right - left + 2 * pad
+    x = max(0.0, min(corner[0], draw.im.size[0] - width))
+    y = max(0.0, corner[1] - (bottom - top) - 2 * pad)
+    draw.rectangle((x, y, x + width, y + bottom - top + 2 * pad), fill=_CASING)
     draw.text((x + pad - left, y + pad - top), text, fill="white", font=font)
 
 
-def zip_of_annotated_pictures(photos: Iterable[Photo], *, confidence: float = 0.0) -> Iterator[bytes]:
+def zip_of_annotated_pictures(
+    observation: Observation, photos: Iterable[Photo], *, user: Any, confidence: float = 0.0
+) -> Iterator[bytes]:
     """A zip made while it is sent; memory holds one picture at a time. Pictures are already compressed: stored."""
     sink = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
+        header = observation_header(observation, user=user)
+        archive.writestr("observation.json", json.dumps(header, ensure_ascii=False, indent=1))
         for index, photo in enumerate(photos, start=1):
+            photo.observation = observation
             boxes = [box for box in named_boxes(photo) if box.score >= confidence]
             try:
                 content = annotated_picture(photo, boxes)

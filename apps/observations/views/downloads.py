@@ -86,7 +86,9 @@ def observation_csv(request: HttpRequest, public_id: uuid.UUID) -> HttpResponseB
 def observation_zip(request: HttpRequest, public_id: uuid.UUID) -> HttpResponseBase:
     observation = visible_observation(request, public_id)
     pictures = exports.zip_of_annotated_pictures(
+        observation,
         (photo for batch in _batches(observation) for photo in batch if photo.status == WorkStatus.DONE),
+        user=request.user,
         confidence=chosen_confidence(request),
     )
     return _attached(
