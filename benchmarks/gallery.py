@@ -2,7 +2,8 @@
 
 Two scratch databases beside the configured one are made, filled by SQL and dropped again. The sizes take turns
 (A B A B); a page's time is the median over whole requests of Django's test client, templates included, and the number
-of queries must be the same at both sizes.
+of queries must not be larger at the larger size (a map window that holds a few points at one size and clusters at the
+other may need one query less).
 """
 
 import json
@@ -88,7 +89,7 @@ def compared(
     rows: list[dict[str, Any]] = []
     for page in pages:
         small_ms, large_ms = (statistics.median(times[page, size]) * 1000 for size in (SMALL, large))
-        constant = queries[page, SMALL] == queries[page, large]
+        constant = queries[page, large] <= queries[page, SMALL]
         ratio = large_ms / small_ms
         rows.append(
             {

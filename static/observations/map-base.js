@@ -41,6 +41,7 @@ export function createMap(element, options = {}) {
     .addTo(map);
   map.attributionControl.setPrefix("");
   map.createPane("world").style.zIndex = 150;
+  map.createPane("graticule").style.zIndex = 160;
   addOutline(map, element.dataset.world);
   if (element.dataset.tiles) {
     L.tileLayer(element.dataset.tiles, { maxZoom: 18, attribution: escapeText(element.dataset.attribution ?? "") }).addTo(map);
@@ -74,7 +75,7 @@ async function addOutline(map, url) {
 }
 
 function addGraticule(map) {
-  const renderer = L.svg({ pane: "world", padding: 0.5 });
+  const renderer = L.svg({ pane: "graticule", padding: 0.5 });
   const group = L.layerGroup().addTo(map);
   const draw = () => {
     const step = STEPS.find(([zoom]) => map.getZoom() <= zoom)[1];
@@ -94,7 +95,7 @@ function addGraticule(map) {
       ]);
     }
     group.clearLayers();
-    L.polyline(lines, { renderer, pane: "world", interactive: false, className: "map-graticule" }).addTo(group);
+    L.polyline(lines, { renderer, pane: "graticule", interactive: false, className: "map-graticule" }).addTo(group);
   };
   map.on("moveend", draw);
   map.whenReady(draw);

@@ -75,8 +75,14 @@ function drawCluster(cluster) {
   });
   // The list is the way for the keyboard: a hundred stops of the tab key would be none.
   L.marker([cluster.lat, cluster.lon], { icon, keyboard: false })
-    .on("click", () => map.fitBounds(boundsOf(cluster.cell), { maxZoom: map.getZoom() + 3 }))
+    .on("click", () => goCloser(cluster.lat, cluster.lon, cluster.cell))
     .addTo(markers);
+}
+
+/** To the middle of a cluster, so near that its cell fills the map, and at least two steps nearer. */
+function goCloser(lat, lon, cell) {
+  const fitting = map.getBoundsZoom(boundsOf(cell));
+  map.setView([lat, lon], Math.min(map.getMaxZoom(), Math.max(fitting, map.getZoom() + 2)));
 }
 
 function drawPoints(points, urls) {
@@ -140,7 +146,8 @@ list.addEventListener("click", (event) => {
   const place = event.target.closest("[data-window]");
   if (!place || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  map.fitBounds(boundsOf(place.dataset.window.split(",").map(Number)), { maxZoom: map.getZoom() + 3 });
+  const [lat, lon] = place.dataset.centre.split(",").map(Number);
+  goCloser(lat, lon, place.dataset.window.split(",").map(Number));
 });
 for (const [happening, isOn] of [
   ["mouseover", true],
@@ -162,5 +169,12 @@ form.addEventListener("submit", (event) => {
   loadSoon(0);
 });
 
-map.on("moveend", () => loadSoon());
+let isMadeRoomForPopup = false; // moving for a popup's sake must not take the popup away
+map.on("autopanstart", () => {
+  isMadeRoomForPopup = true;
+});
+map.on("moveend", () => {
+  if (!isMadeRoomForPopup) loadSoon();
+  isMadeRoomForPopup = false;
+});
 map.fitBounds(boundsOf(words.view.split(",").map(Number)), { padding: [8, 8] });

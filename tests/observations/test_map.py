@@ -117,10 +117,10 @@ class TestData:
                 data(client, zoom=4)
 
         found_at(*PARIS)
-        queries(7)
+        queries(6)
         for _ in range(10):
             found_at(*OSIJEK)
-        queries(7)
+        queries(6)
 
     @pytest.mark.parametrize(
         "query",

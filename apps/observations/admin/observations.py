@@ -109,8 +109,9 @@ class ObservationAdmin(DeletedByService):
             _("When and where"),
             {
                 "fields": (
-                    ("observed_at", "place_name"),
-                    ("latitude", "longitude", "location_accuracy_m"),
+                    "observed_at",
+                    ("latitude", "longitude"),
+                    ("place_name", "location_accuracy_m"),
                     ("public_place", "is_obscured"),
                 )
             },

@@ -76,27 +76,43 @@ class BrowseForm(forms.Form):
 
     def __init__(self, data: Any, **kwargs: Any) -> None:
         super().__init__(data, **kwargs)
-        self.surveys = {survey.slug: survey for survey in Survey.objects.all()}
-        self.labels = {
-            f"{label.survey.slug}/{label.code}": label
-            for label in Label.objects.filter(is_active=True).select_related("survey")
-        }
-        surveys = [(slug, survey.name) for slug, survey in self.surveys.items()]
-        for name, choices in (
-            ("survey", [("", _("All surveys")), *surveys]),
-            ("label", [("", _("All animals")), *self._labels_by_survey()]),
-        ):
+        # Called only where the choices are shown or a choice is checked: the map's data needs neither.
+        for name, choices in (("survey", self._survey_choices), ("label", self._label_choices)):
             field = self.fields[name]
             assert isinstance(field, forms.ChoiceField)
             field.choices = choices
 
+    @cached_property
+    def surveys(self) -> dict[str, Survey]:
+        return {survey.slug: survey for survey in Survey.objects.all()}
+
+    @cached_property
+    def labels(self) -> dict[str, Label]:
+        slugs = {survey.pk: slug for slug, survey in self.surveys.items()}
+        active = Label.objects.filter(is_active=True)
+        return {f"{slugs[label.survey_id]}/{label.code}": label for label in active}
+
+    @cached_property
+    def survey_names(self) -> dict[int, str]:
+        """By primary key, in the reader's language."""
+        return {survey.pk: survey.name for survey in self.surveys.values()}
+
+    def _survey_choices(self) -> list[tuple[str, Any]]:
+        return [("", _("All surveys")), *((slug, survey.name) for slug, survey in self.surveys.items())]
+
+    def _label_choices(self) -> list[tuple[Any, Any]]:
+        return [("", _("All animals")), *self._labels_by_survey]
+
+    @cached_property
     def _labels_by_survey(self) -> list[tuple[str, list[tuple[str, str]]]]:
         groups: dict[str, list[tuple[str, str]]] = {}
         for key, label in self.labels.items():
             vernacular = (
                 f" ({label.vernacular})" if label.vernacular and label.vernacular != label.name else ""
             )
-            groups.setdefault(label.survey.name, []).append((key, f"{label.name}{vernacular}"))
+            groups.setdefault(self.surveys[key.partition("/")[0]].name, []).append(
+                (key, f"{label.name}{vernacular}")
+            )
         return [
             (name, sorted(choices, key=lambda choice: choice[1].casefold()))
             for name, choices in groups.items()
@@ -109,11 +125,13 @@ class BrowseForm(forms.Form):
 
     @property
     def chosen_survey(self) -> Survey | None:
-        return self.surveys.get(self.chosen("survey") or "")
+        slug = self.chosen("survey")
+        return self.surveys.get(slug) if slug else None
 
     @property
     def chosen_label(self) -> Label | None:
-        return self.labels.get(self.chosen("label") or "")
+        key = self.chosen("label")
+        return self.labels.get(key) if key else None
 
     @property
     def label_ids(self) -> list[int]:
@@ -131,9 +149,8 @@ class BrowseForm(forms.Form):
 
     @property
     def opens_more(self) -> bool:
-        """Whether one of the fields behind "More filters" is in use, or wrong."""
-        names = ("since", "until", "confidence", "place", "animals")
-        return any(self.chosen(name) or name in self.errors for name in names)
+        """Whether a field behind "More filters" is wrong; those in force are named above the results anyway."""
+        return any(name in self.errors for name in ("since", "until", "confidence", "place", "animals"))
 
     @property
     def is_by_cells(self) -> bool:
@@ -208,7 +225,7 @@ class BrowseForm(forms.Form):
             "since": self.chosen("since") and _("from %s") % _shown(self.chosen("since")),
             "until": self.chosen("until") and _("to %s") % _shown(self.chosen("until")),
             "confidence": self.chosen("confidence") and _("at least %d %% sure") % self.chosen("confidence"),
-            "place": self.chosen("place"),
+            "place": self.chosen("place") and _("place: %s") % self.chosen("place"),
             "animals": self.chosen("animals") and _("with animals"),
             "bbox": self.chosen("bbox") and _("in the map window"),
         }

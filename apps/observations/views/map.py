@@ -122,7 +122,7 @@ def _drawn(cluster: Cluster) -> dict[str, Any]:
 
 
 def _pointed(point: dict[str, Any], form: BrowseForm) -> dict[str, Any]:
-    survey = next((survey.name for survey in form.surveys.values() if survey.pk == point["survey"]), "")
+    survey = form.survey_names.get(point["survey"], "")
     return {
         "id": str(point["public_id"]),
         "lon": round(point["lon"], 6),
