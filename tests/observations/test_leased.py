@@ -169,7 +169,7 @@ def test_the_mark_of_a_lost_message_ends_by_itself(sent):
 def test_a_broker_that_is_away_is_never_an_error(monkeypatch):
     import redis
 
-    client = redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=0.2)
+    client = redis.Redis.from_url("redis://127.0.0.1:1/0", socket_connect_timeout=0.2)
     monkeypatch.setattr(tasks, "broker", lambda: client)
     send_once(detect_waiting)
     is_awake(detect_waiting)
