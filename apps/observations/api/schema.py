@@ -34,7 +34,7 @@ _PROBLEMS = {
 
 def describe_problems(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:  # noqa: ARG001, FBT001 (the framework calls it so)
     """Every operation may answer with problems: say so once for all (drf-spectacular postprocessing hook)."""
-    schemas = result["components"]["schemas"]
+    schemas = result["components"].setdefault("schemas", {})
     schemas["Problem"] = _problem_schema()
     for name, schema in schemas.items():
         if name.endswith("Request"):
