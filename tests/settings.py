@@ -18,7 +18,14 @@ os.environ |= {
     "STAFF_TWO_FACTOR": "0",
     "LOG_LEVEL": os.environ.get("LOG_LEVEL", "WARNING"),
 }
-os.environ.setdefault("STORAGE_URL", f"file://{throwaway_folder()}/media")
+# Each of several parallel test processes has files and messages of its own, and hands them on to what it starts.
+_process = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+if os.environ.get("PODURA_TEST_PROCESS") != _process:
+    _is_given = "STORAGE_URL" in os.environ and "PODURA_TEST_PROCESS" not in os.environ
+    if not _is_given:
+        os.environ["STORAGE_URL"] = f"file://{throwaway_folder()}/media"
+    os.environ["PODURA_TEST_PROCESS"] = _process
+    os.environ.pop("PODURA_TEST_KEY_PREFIX", None)
 ensure_services()
 
 from project.settings import *  # noqa: E402, F403
@@ -34,7 +41,7 @@ WHITENOISE_USE_FINDERS = True
 # Processes that a test starts get its prefix handed on.
 CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] = os.environ.setdefault(
     "PODURA_TEST_KEY_PREFIX",
-    f"tests:{DATABASES['default']['NAME']}:{os.environ.get('PYTEST_XDIST_WORKER', '')}:",
+    f"tests:{DATABASES['default']['NAME']}:{_process}:",
 )
 # Counters of rate limits would leak from test to test, and from one parallel process to another; that the site lives
 # with a Redis that vanishes is tested with a real one (tests/project/test_cache.py).

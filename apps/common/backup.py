@@ -4,6 +4,8 @@ A backup is a folder: `database.dump` (pg_dump, custom format), `files/<storage>
 SHA-256 of each. It is written under another name and renamed when it is complete.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os

@@ -31,7 +31,9 @@ class SecurityHeadersMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        response.setdefault("Permissions-Policy", "camera=(self), geolocation=(self), microphone=(), payment=()")
+        response.setdefault(
+            "Permissions-Policy", "camera=(self), geolocation=(self), microphone=(), payment=()"
+        )
         if request.path.startswith("/admin/"):
             # Unfold runs on Alpine.js, which evaluates expressions of its own templates; no script is inline.
             response._csp_update = {  # type: ignore[attr-defined]

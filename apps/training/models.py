@@ -45,13 +45,13 @@ class ModelVersion(models.Model):
         RegisteredModel, models.PROTECT, related_name="versions", verbose_name=_("registered model")
     )
     number = models.PositiveIntegerField(_("version"))
-    stage = models.CharField(_("stage"), max_length=12, choices=Stage, default=Stage.CANDIDATE, editable=False)
+    stage = models.CharField(
+        _("stage"), max_length=12, choices=Stage, default=Stage.CANDIDATE, editable=False
+    )
     weights = models.FileField(
         _("weights"), storage=private_storage, upload_to="weights/", max_length=200, editable=False
     )
-    weights_sha256 = models.CharField(
-        "SHA-256", max_length=64, validators=[sha256_validator], editable=False
-    )
+    weights_sha256 = models.CharField("SHA-256", max_length=64, validators=[sha256_validator], editable=False)
     weights_bytes = models.PositiveBigIntegerField(_("size in bytes"), editable=False)
     labels = models.JSONField(_("label codes, in the order of the class scores"), editable=False)
     image_size_px = models.PositiveIntegerField(_("image size (px)"), editable=False)

@@ -13,353 +13,963 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('training', '0001_initial'),
+        ("training", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='DiscardedFile',
+            name="DiscardedFile",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('storage', models.CharField(max_length=20)),
-                ('name', models.CharField(max_length=200)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("storage", models.CharField(max_length=20)),
+                ("name", models.CharField(max_length=200)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('storage', 'name'), name='discarded_once')],
+                "constraints": [models.UniqueConstraint(fields=("storage", "name"), name="discarded_once")],
             },
         ),
         migrations.CreateModel(
-            name='Label',
+            name="Label",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.SlugField(help_text="The laboratory's code; it never changes.", max_length=40, verbose_name='code')),
-                ('scientific_name', models.CharField(blank=True, max_length=160, verbose_name='scientific name')),
-                ('vernacular_en', models.CharField(blank=True, max_length=120, verbose_name='English name')),
-                ('vernacular_fr', models.CharField(blank=True, max_length=120, verbose_name='French name')),
-                ('rank', models.CharField(choices=[('class', 'class'), ('order', 'order'), ('family', 'family'), ('genus', 'genus'), ('species', 'species'), ('other', 'other')], default='species', max_length=10, verbose_name='rank')),
-                ('gbif_key', models.PositiveBigIntegerField(blank=True, null=True, verbose_name='GBIF key')),
-                ('colour', models.CharField(default='#2a7f62', max_length=7, validators=[django.core.validators.RegexValidator('^#[0-9a-f]{6}$', 'A colour such as #2a7f62')], verbose_name='colour')),
-                ('is_active', models.BooleanField(default=True, verbose_name='in use')),
-                ('is_sensitive', models.BooleanField(default=False, help_text='Places where it was found are blurred for the public.', verbose_name='sensitive')),
-                ('position', models.PositiveSmallIntegerField(default=0, verbose_name='position')),
-                ('parent', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='children', to='observations.label', verbose_name='parent')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "code",
+                    models.SlugField(
+                        help_text="The laboratory's code; it never changes.",
+                        max_length=40,
+                        verbose_name="code",
+                    ),
+                ),
+                (
+                    "scientific_name",
+                    models.CharField(blank=True, max_length=160, verbose_name="scientific name"),
+                ),
+                ("vernacular_en", models.CharField(blank=True, max_length=120, verbose_name="English name")),
+                ("vernacular_fr", models.CharField(blank=True, max_length=120, verbose_name="French name")),
+                (
+                    "rank",
+                    models.CharField(
+                        choices=[
+                            ("class", "class"),
+                            ("order", "order"),
+                            ("family", "family"),
+                            ("genus", "genus"),
+                            ("species", "species"),
+                            ("other", "other"),
+                        ],
+                        default="species",
+                        max_length=10,
+                        verbose_name="rank",
+                    ),
+                ),
+                ("gbif_key", models.PositiveBigIntegerField(blank=True, null=True, verbose_name="GBIF key")),
+                (
+                    "colour",
+                    models.CharField(
+                        default="#2a7f62",
+                        max_length=7,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^#[0-9a-f]{6}$", "A colour such as #2a7f62"
+                            )
+                        ],
+                        verbose_name="colour",
+                    ),
+                ),
+                ("is_active", models.BooleanField(default=True, verbose_name="in use")),
+                (
+                    "is_sensitive",
+                    models.BooleanField(
+                        default=False,
+                        help_text="Places where it was found are blurred for the public.",
+                        verbose_name="sensitive",
+                    ),
+                ),
+                ("position", models.PositiveSmallIntegerField(default=0, verbose_name="position")),
+                (
+                    "parent",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="children",
+                        to="observations.label",
+                        verbose_name="parent",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'label',
-                'verbose_name_plural': 'labels',
-                'ordering': ['survey', 'position', 'code'],
+                "verbose_name": "label",
+                "verbose_name_plural": "labels",
+                "ordering": ["survey", "position", "code"],
             },
         ),
         migrations.CreateModel(
-            name='Observation',
+            name="Observation",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('title', models.CharField(blank=True, max_length=160, verbose_name='title')),
-                ('observed_at', models.DateTimeField(blank=True, null=True, verbose_name='observed at')),
-                ('location', django.contrib.gis.db.models.fields.PointField(blank=True, null=True, srid=4326, verbose_name='exact place')),
-                ('location_accuracy_m', models.FloatField(blank=True, null=True, verbose_name='accuracy (m)')),
-                ('public_location', django.contrib.gis.db.models.fields.PointField(editable=False, null=True, srid=4326, verbose_name='public place')),
-                ('is_obscured', models.BooleanField(default=False, editable=False, verbose_name='place is blurred')),
-                ('place_name', models.CharField(blank=True, max_length=160, verbose_name='place')),
-                ('comment', models.TextField(blank=True, max_length=4000, verbose_name='comment')),
-                ('licence', models.CharField(choices=[('CC0-1.0', 'CC0: no rights reserved'), ('CC-BY-4.0', 'CC BY: with my name'), ('CC-BY-NC-4.0', 'CC BY-NC: with my name, not for profit')], default='CC-BY-4.0', max_length=14, verbose_name='licence')),
-                ('visibility', models.CharField(choices=[('public', 'public'), ('private', 'only me'), ('hidden', 'hidden by a curator')], default='public', max_length=8, verbose_name='visibility')),
-                ('proposals_settled', models.BooleanField(default=False, editable=False, help_text='Date and place read from the photos were accepted or declined.')),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False, verbose_name='sent at')),
-                ('updated_at', models.DateTimeField(auto_now=True, verbose_name='changed at')),
-                ('contributor', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='observations', to=settings.AUTH_USER_MODEL, verbose_name='contributor')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("public_id", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                ("title", models.CharField(blank=True, max_length=160, verbose_name="title")),
+                ("observed_at", models.DateTimeField(blank=True, null=True, verbose_name="observed at")),
+                (
+                    "location",
+                    django.contrib.gis.db.models.fields.PointField(
+                        blank=True, null=True, srid=4326, verbose_name="exact place"
+                    ),
+                ),
+                (
+                    "location_accuracy_m",
+                    models.FloatField(blank=True, null=True, verbose_name="accuracy (m)"),
+                ),
+                (
+                    "public_location",
+                    django.contrib.gis.db.models.fields.PointField(
+                        editable=False, null=True, srid=4326, verbose_name="public place"
+                    ),
+                ),
+                (
+                    "is_obscured",
+                    models.BooleanField(default=False, editable=False, verbose_name="place is blurred"),
+                ),
+                ("place_name", models.CharField(blank=True, max_length=160, verbose_name="place")),
+                ("comment", models.TextField(blank=True, max_length=4000, verbose_name="comment")),
+                (
+                    "licence",
+                    models.CharField(
+                        choices=[
+                            ("CC0-1.0", "CC0: no rights reserved"),
+                            ("CC-BY-4.0", "CC BY: with my name"),
+                            ("CC-BY-NC-4.0", "CC BY-NC: with my name, not for profit"),
+                        ],
+                        default="CC-BY-4.0",
+                        max_length=14,
+                        verbose_name="licence",
+                    ),
+                ),
+                (
+                    "visibility",
+                    models.CharField(
+                        choices=[
+                            ("public", "public"),
+                            ("private", "only me"),
+                            ("hidden", "hidden by a curator"),
+                        ],
+                        default="public",
+                        max_length=8,
+                        verbose_name="visibility",
+                    ),
+                ),
+                (
+                    "proposals_settled",
+                    models.BooleanField(
+                        default=False,
+                        editable=False,
+                        help_text="Date and place read from the photos were accepted or declined.",
+                    ),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(),
+                        editable=False,
+                        verbose_name="sent at",
+                    ),
+                ),
+                ("updated_at", models.DateTimeField(auto_now=True, verbose_name="changed at")),
+                (
+                    "contributor",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="observations",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="contributor",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'observation',
-                'verbose_name_plural': 'observations',
-                'ordering': ['-id'],
+                "verbose_name": "observation",
+                "verbose_name_plural": "observations",
+                "ordering": ["-id"],
             },
         ),
         migrations.CreateModel(
-            name='ArchiveUpload',
+            name="ArchiveUpload",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('status', models.CharField(choices=[('pending', 'Waiting'), ('processing', 'In progress'), ('done', 'Done'), ('failed', 'Failed')], default='pending', editable=False, max_length=12, verbose_name='status')),
-                ('priority', models.SmallIntegerField(choices=[(0, 'someone is waiting'), (10, 'batch'), (20, 'low')], default=0, editable=False, verbose_name='priority')),
-                ('attempts', models.PositiveSmallIntegerField(default=0, editable=False, verbose_name='attempts')),
-                ('lease_token', models.UUIDField(editable=False, null=True)),
-                ('lease_until', models.DateTimeField(editable=False, null=True, verbose_name='leased until')),
-                ('failure_reason', models.CharField(blank=True, editable=False, max_length=500, verbose_name='reason of failure')),
-                ('queued_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False, verbose_name='queued at')),
-                ('started_at', models.DateTimeField(editable=False, null=True, verbose_name='started at')),
-                ('finished_at', models.DateTimeField(editable=False, null=True, verbose_name='finished at')),
-                ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('name', models.CharField(max_length=255, verbose_name='file name')),
-                ('file', models.FileField(editable=False, max_length=200, storage=apps.observations.models.archive.private_storage, upload_to='archives/')),
-                ('size_bytes', models.PositiveBigIntegerField(editable=False, verbose_name='size in bytes')),
-                ('entries', models.PositiveIntegerField(editable=False, null=True, verbose_name='files in it')),
-                ('next_entry', models.PositiveIntegerField(default=0, editable=False, help_text='Reading resumes here after an interruption.', verbose_name='files read')),
-                ('observation', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='archives', to='observations.observation', verbose_name='observation')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Waiting"),
+                            ("processing", "In progress"),
+                            ("done", "Done"),
+                            ("failed", "Failed"),
+                        ],
+                        default="pending",
+                        editable=False,
+                        max_length=12,
+                        verbose_name="status",
+                    ),
+                ),
+                (
+                    "priority",
+                    models.SmallIntegerField(
+                        choices=[(0, "someone is waiting"), (10, "batch"), (20, "low")],
+                        default=0,
+                        editable=False,
+                        verbose_name="priority",
+                    ),
+                ),
+                (
+                    "attempts",
+                    models.PositiveSmallIntegerField(default=0, editable=False, verbose_name="attempts"),
+                ),
+                ("lease_token", models.UUIDField(editable=False, null=True)),
+                ("lease_until", models.DateTimeField(editable=False, null=True, verbose_name="leased until")),
+                (
+                    "failure_reason",
+                    models.CharField(
+                        blank=True, editable=False, max_length=500, verbose_name="reason of failure"
+                    ),
+                ),
+                (
+                    "queued_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(),
+                        editable=False,
+                        verbose_name="queued at",
+                    ),
+                ),
+                ("started_at", models.DateTimeField(editable=False, null=True, verbose_name="started at")),
+                ("finished_at", models.DateTimeField(editable=False, null=True, verbose_name="finished at")),
+                ("public_id", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                ("name", models.CharField(max_length=255, verbose_name="file name")),
+                (
+                    "file",
+                    models.FileField(
+                        editable=False,
+                        max_length=200,
+                        storage=apps.observations.models.archive.private_storage,
+                        upload_to="archives/",
+                    ),
+                ),
+                ("size_bytes", models.PositiveBigIntegerField(editable=False, verbose_name="size in bytes")),
+                (
+                    "entries",
+                    models.PositiveIntegerField(editable=False, null=True, verbose_name="files in it"),
+                ),
+                (
+                    "next_entry",
+                    models.PositiveIntegerField(
+                        default=0,
+                        editable=False,
+                        help_text="Reading resumes here after an interruption.",
+                        verbose_name="files read",
+                    ),
+                ),
+                (
+                    "observation",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="archives",
+                        to="observations.observation",
+                        verbose_name="observation",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'zip archive',
-                'verbose_name_plural': 'zip archives',
-                'abstract': False,
+                "verbose_name": "zip archive",
+                "verbose_name_plural": "zip archives",
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='Photo',
+            name="Photo",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('status', models.CharField(choices=[('pending', 'Waiting'), ('processing', 'In progress'), ('done', 'Done'), ('failed', 'Failed')], default='pending', editable=False, max_length=12, verbose_name='status')),
-                ('priority', models.SmallIntegerField(choices=[(0, 'someone is waiting'), (10, 'batch'), (20, 'low')], default=0, editable=False, verbose_name='priority')),
-                ('attempts', models.PositiveSmallIntegerField(default=0, editable=False, verbose_name='attempts')),
-                ('lease_token', models.UUIDField(editable=False, null=True)),
-                ('lease_until', models.DateTimeField(editable=False, null=True, verbose_name='leased until')),
-                ('failure_reason', models.CharField(blank=True, editable=False, max_length=500, verbose_name='reason of failure')),
-                ('queued_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False, verbose_name='queued at')),
-                ('started_at', models.DateTimeField(editable=False, null=True, verbose_name='started at')),
-                ('finished_at', models.DateTimeField(editable=False, null=True, verbose_name='finished at')),
-                ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('name', models.CharField(max_length=255, verbose_name='file name')),
-                ('original', models.FileField(editable=False, max_length=200, storage=apps.observations.models.photo.private_storage, upload_to='originals/', verbose_name='original')),
-                ('display', models.FileField(editable=False, max_length=200, storage=apps.observations.models.photo.rendition_storage, upload_to='display/')),
-                ('thumbnail', models.FileField(editable=False, max_length=200, storage=apps.observations.models.photo.rendition_storage, upload_to='thumbnails/')),
-                ('format', models.CharField(editable=False, max_length=8, verbose_name='format')),
-                ('size_bytes', models.PositiveBigIntegerField(editable=False, verbose_name='size in bytes')),
-                ('width_px', models.PositiveIntegerField(editable=False, verbose_name='width (px)')),
-                ('height_px', models.PositiveIntegerField(editable=False, verbose_name='height (px)')),
-                ('sha256', models.CharField(editable=False, max_length=64, validators=[django.core.validators.RegexValidator('^[0-9a-f]{64}$', '64 lower-case hexadecimal digits')], verbose_name='SHA-256')),
-                ('perceptual_hash', models.BigIntegerField(editable=False, help_text='64-bit pHash as a signed integer, for near-duplicates.', null=True)),
-                ('camera', models.CharField(blank=True, editable=False, max_length=120, verbose_name='camera')),
-                ('proposed_at', models.DateTimeField(editable=False, null=True, verbose_name='date from the file')),
-                ('proposed_location', django.contrib.gis.db.models.fields.PointField(editable=False, null=True, srid=4326, verbose_name='place from the file')),
-                ('is_flagged', models.BooleanField(default=False, editable=False, help_text="The file's date or place cannot be right.", verbose_name='odd metadata')),
-                ('detection_count', models.PositiveIntegerField(editable=False, null=True, verbose_name='animals')),
-                ('best_score', models.FloatField(editable=False, null=True, verbose_name='best confidence')),
-                ('detection_ms', models.FloatField(editable=False, null=True, verbose_name='detection time (ms)')),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False, verbose_name='sent at')),
-                ('contributor', models.ForeignKey(editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('model_version', models.ForeignKey(editable=False, help_text='The version whose detections are shown.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='training.modelversion', verbose_name='model version')),
-                ('observation', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='photos', to='observations.observation', verbose_name='observation')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Waiting"),
+                            ("processing", "In progress"),
+                            ("done", "Done"),
+                            ("failed", "Failed"),
+                        ],
+                        default="pending",
+                        editable=False,
+                        max_length=12,
+                        verbose_name="status",
+                    ),
+                ),
+                (
+                    "priority",
+                    models.SmallIntegerField(
+                        choices=[(0, "someone is waiting"), (10, "batch"), (20, "low")],
+                        default=0,
+                        editable=False,
+                        verbose_name="priority",
+                    ),
+                ),
+                (
+                    "attempts",
+                    models.PositiveSmallIntegerField(default=0, editable=False, verbose_name="attempts"),
+                ),
+                ("lease_token", models.UUIDField(editable=False, null=True)),
+                ("lease_until", models.DateTimeField(editable=False, null=True, verbose_name="leased until")),
+                (
+                    "failure_reason",
+                    models.CharField(
+                        blank=True, editable=False, max_length=500, verbose_name="reason of failure"
+                    ),
+                ),
+                (
+                    "queued_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(),
+                        editable=False,
+                        verbose_name="queued at",
+                    ),
+                ),
+                ("started_at", models.DateTimeField(editable=False, null=True, verbose_name="started at")),
+                ("finished_at", models.DateTimeField(editable=False, null=True, verbose_name="finished at")),
+                ("public_id", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                ("name", models.CharField(max_length=255, verbose_name="file name")),
+                (
+                    "original",
+                    models.FileField(
+                        editable=False,
+                        max_length=200,
+                        storage=apps.observations.models.photo.private_storage,
+                        upload_to="originals/",
+                        verbose_name="original",
+                    ),
+                ),
+                (
+                    "display",
+                    models.FileField(
+                        editable=False,
+                        max_length=200,
+                        storage=apps.observations.models.photo.rendition_storage,
+                        upload_to="display/",
+                    ),
+                ),
+                (
+                    "thumbnail",
+                    models.FileField(
+                        editable=False,
+                        max_length=200,
+                        storage=apps.observations.models.photo.rendition_storage,
+                        upload_to="thumbnails/",
+                    ),
+                ),
+                ("format", models.CharField(editable=False, max_length=8, verbose_name="format")),
+                ("size_bytes", models.PositiveBigIntegerField(editable=False, verbose_name="size in bytes")),
+                ("width_px", models.PositiveIntegerField(editable=False, verbose_name="width (px)")),
+                ("height_px", models.PositiveIntegerField(editable=False, verbose_name="height (px)")),
+                (
+                    "sha256",
+                    models.CharField(
+                        editable=False,
+                        max_length=64,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[0-9a-f]{64}$", "64 lower-case hexadecimal digits"
+                            )
+                        ],
+                        verbose_name="SHA-256",
+                    ),
+                ),
+                (
+                    "perceptual_hash",
+                    models.BigIntegerField(
+                        editable=False,
+                        help_text="64-bit pHash as a signed integer, for near-duplicates.",
+                        null=True,
+                    ),
+                ),
+                (
+                    "camera",
+                    models.CharField(blank=True, editable=False, max_length=120, verbose_name="camera"),
+                ),
+                (
+                    "proposed_at",
+                    models.DateTimeField(editable=False, null=True, verbose_name="date from the file"),
+                ),
+                (
+                    "proposed_location",
+                    django.contrib.gis.db.models.fields.PointField(
+                        editable=False, null=True, srid=4326, verbose_name="place from the file"
+                    ),
+                ),
+                (
+                    "is_flagged",
+                    models.BooleanField(
+                        default=False,
+                        editable=False,
+                        help_text="The file's date or place cannot be right.",
+                        verbose_name="odd metadata",
+                    ),
+                ),
+                (
+                    "detection_count",
+                    models.PositiveIntegerField(editable=False, null=True, verbose_name="animals"),
+                ),
+                ("best_score", models.FloatField(editable=False, null=True, verbose_name="best confidence")),
+                (
+                    "detection_ms",
+                    models.FloatField(editable=False, null=True, verbose_name="detection time (ms)"),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(),
+                        editable=False,
+                        verbose_name="sent at",
+                    ),
+                ),
+                (
+                    "contributor",
+                    models.ForeignKey(
+                        editable=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "model_version",
+                    models.ForeignKey(
+                        editable=False,
+                        help_text="The version whose detections are shown.",
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="training.modelversion",
+                        verbose_name="model version",
+                    ),
+                ),
+                (
+                    "observation",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="photos",
+                        to="observations.observation",
+                        verbose_name="observation",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'photo',
-                'verbose_name_plural': 'photos',
-                'ordering': ['-id'],
-                'abstract': False,
+                "verbose_name": "photo",
+                "verbose_name_plural": "photos",
+                "ordering": ["-id"],
+                "abstract": False,
             },
         ),
         migrations.CreateModel(
-            name='Detection',
+            name="Detection",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField(verbose_name='number')),
-                ('score', models.FloatField(verbose_name='confidence')),
-                ('class_scores', django.contrib.postgres.fields.ArrayField(base_field=models.FloatField(), size=None, verbose_name='class scores')),
-                ('x_min', models.FloatField()),
-                ('y_min', models.FloatField()),
-                ('x_max', models.FloatField()),
-                ('y_max', models.FloatField()),
-                ('box', models.GeneratedField(db_persist=True, expression=models.Func(models.F('x_min'), models.F('y_min'), models.F('x_max'), models.F('y_max'), function='ST_MakeEnvelope'), output_field=django.contrib.gis.db.models.fields.PolygonField(spatial_index=False, srid=-1))),
-                ('model_version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='training.modelversion', verbose_name='model version')),
-                ('label', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='detections', to='observations.label', verbose_name='label')),
-                ('photo', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='detections', to='observations.photo', verbose_name='photo')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("number", models.PositiveIntegerField(verbose_name="number")),
+                ("score", models.FloatField(verbose_name="confidence")),
+                (
+                    "class_scores",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.FloatField(), size=None, verbose_name="class scores"
+                    ),
+                ),
+                ("x_min", models.FloatField()),
+                ("y_min", models.FloatField()),
+                ("x_max", models.FloatField()),
+                ("y_max", models.FloatField()),
+                (
+                    "box",
+                    models.GeneratedField(
+                        db_persist=True,
+                        expression=models.Func(
+                            models.F("x_min"),
+                            models.F("y_min"),
+                            models.F("x_max"),
+                            models.F("y_max"),
+                            function="ST_MakeEnvelope",
+                        ),
+                        output_field=django.contrib.gis.db.models.fields.PolygonField(
+                            spatial_index=False, srid=-1
+                        ),
+                    ),
+                ),
+                (
+                    "model_version",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to="training.modelversion",
+                        verbose_name="model version",
+                    ),
+                ),
+                (
+                    "label",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="detections",
+                        to="observations.label",
+                        verbose_name="label",
+                    ),
+                ),
+                (
+                    "photo",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="detections",
+                        to="observations.photo",
+                        verbose_name="photo",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'detection',
-                'verbose_name_plural': 'detections',
-                'ordering': ['photo', 'number'],
+                "verbose_name": "detection",
+                "verbose_name_plural": "detections",
+                "ordering": ["photo", "number"],
             },
         ),
         migrations.CreateModel(
-            name='Comment',
+            name="Comment",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('public_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('box_number', models.PositiveIntegerField(blank=True, null=True, verbose_name='box number')),
-                ('body', models.TextField(max_length=2000, verbose_name='comment')),
-                ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='written at')),
-                ('author', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='comments', to=settings.AUTH_USER_MODEL, verbose_name='author')),
-                ('detection', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='comments', to='observations.detection', verbose_name='box')),
-                ('observation', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='comments', to='observations.observation', verbose_name='observation')),
-                ('photo', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='comments', to='observations.photo', verbose_name='photo')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("public_id", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                ("box_number", models.PositiveIntegerField(blank=True, null=True, verbose_name="box number")),
+                ("body", models.TextField(max_length=2000, verbose_name="comment")),
+                ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="written at")),
+                (
+                    "author",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="comments",
+                        to=settings.AUTH_USER_MODEL,
+                        verbose_name="author",
+                    ),
+                ),
+                (
+                    "detection",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="comments",
+                        to="observations.detection",
+                        verbose_name="box",
+                    ),
+                ),
+                (
+                    "observation",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="comments",
+                        to="observations.observation",
+                        verbose_name="observation",
+                    ),
+                ),
+                (
+                    "photo",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="comments",
+                        to="observations.photo",
+                        verbose_name="photo",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'comment',
-                'verbose_name_plural': 'comments',
-                'ordering': ['created_at', 'id'],
+                "verbose_name": "comment",
+                "verbose_name_plural": "comments",
+                "ordering": ["created_at", "id"],
             },
         ),
         migrations.CreateModel(
-            name='RefusedFile',
+            name="RefusedFile",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=255, verbose_name='file name')),
-                ('code', models.CharField(max_length=40, verbose_name='reason')),
-                ('params', models.JSONField(default=dict)),
-                ('archive_index', models.PositiveIntegerField(null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('archive', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='refused_files', to='observations.archiveupload')),
-                ('observation', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='refused_files', to='observations.observation')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=255, verbose_name="file name")),
+                ("code", models.CharField(max_length=40, verbose_name="reason")),
+                ("params", models.JSONField(default=dict)),
+                ("archive_index", models.PositiveIntegerField(null=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "archive",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="refused_files",
+                        to="observations.archiveupload",
+                    ),
+                ),
+                (
+                    "observation",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="refused_files",
+                        to="observations.observation",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'refused file',
-                'verbose_name_plural': 'refused files',
-                'ordering': ['id'],
+                "verbose_name": "refused file",
+                "verbose_name_plural": "refused files",
+                "ordering": ["id"],
             },
         ),
         migrations.CreateModel(
-            name='Survey',
+            name="Survey",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('slug', models.SlugField(max_length=60, unique=True, verbose_name='short name')),
-                ('name_en', models.CharField(max_length=120, verbose_name='name (English)')),
-                ('name_fr', models.CharField(max_length=120, verbose_name='name (French)')),
-                ('description_en', models.TextField(blank=True, verbose_name='description (English)')),
-                ('description_fr', models.TextField(blank=True, verbose_name='description (French)')),
-                ('is_open', models.BooleanField(default=True, verbose_name='open for new photos')),
-                ('position', models.PositiveSmallIntegerField(default=0, verbose_name='position')),
-                ('confidence_threshold', models.FloatField(default=0.25, help_text='Boxes below it are not kept.', validators=[django.core.validators.MinValueValidator(0.01), django.core.validators.MaxValueValidator(0.99)], verbose_name='confidence threshold')),
-                ('object_size_px', models.FloatField(blank=True, help_text='Long side of a typical animal on the photos people send. It decides which photos are cut into tiles. Empty: the size the model was trained on.', null=True, validators=[django.core.validators.MinValueValidator(1)], verbose_name='typical animal size (px)')),
-                ('minimum_photos', models.PositiveIntegerField(default=20, help_text='Nothing is queued for experts before.', verbose_name='photos before the queue opens')),
-                ('geoprivacy', models.CharField(choices=[('open', 'Exact places are public'), ('obscured', 'Places are blurred to a grid cell')], default='open', max_length=10, verbose_name='geoprivacy')),
-                ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created at')),
-                ('registered_model', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='surveys', to='training.registeredmodel', verbose_name='model')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("slug", models.SlugField(max_length=60, unique=True, verbose_name="short name")),
+                ("name_en", models.CharField(max_length=120, verbose_name="name (English)")),
+                ("name_fr", models.CharField(max_length=120, verbose_name="name (French)")),
+                ("description_en", models.TextField(blank=True, verbose_name="description (English)")),
+                ("description_fr", models.TextField(blank=True, verbose_name="description (French)")),
+                ("is_open", models.BooleanField(default=True, verbose_name="open for new photos")),
+                ("position", models.PositiveSmallIntegerField(default=0, verbose_name="position")),
+                (
+                    "confidence_threshold",
+                    models.FloatField(
+                        default=0.25,
+                        help_text="Boxes below it are not kept.",
+                        validators=[
+                            django.core.validators.MinValueValidator(0.01),
+                            django.core.validators.MaxValueValidator(0.99),
+                        ],
+                        verbose_name="confidence threshold",
+                    ),
+                ),
+                (
+                    "object_size_px",
+                    models.FloatField(
+                        blank=True,
+                        help_text="Long side of a typical animal on the photos people send. It decides which photos are cut into tiles. Empty: the size the model was trained on.",
+                        null=True,
+                        validators=[django.core.validators.MinValueValidator(1)],
+                        verbose_name="typical animal size (px)",
+                    ),
+                ),
+                (
+                    "minimum_photos",
+                    models.PositiveIntegerField(
+                        default=20,
+                        help_text="Nothing is queued for experts before.",
+                        verbose_name="photos before the queue opens",
+                    ),
+                ),
+                (
+                    "geoprivacy",
+                    models.CharField(
+                        choices=[
+                            ("open", "Exact places are public"),
+                            ("obscured", "Places are blurred to a grid cell"),
+                        ],
+                        default="open",
+                        max_length=10,
+                        verbose_name="geoprivacy",
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),
+                (
+                    "registered_model",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="surveys",
+                        to="training.registeredmodel",
+                        verbose_name="model",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'survey',
-                'verbose_name_plural': 'surveys',
-                'ordering': ['position', 'slug'],
+                "verbose_name": "survey",
+                "verbose_name_plural": "surveys",
+                "ordering": ["position", "slug"],
             },
         ),
         migrations.AddField(
-            model_name='photo',
-            name='survey',
-            field=models.ForeignKey(editable=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='observations.survey'),
+            model_name="photo",
+            name="survey",
+            field=models.ForeignKey(
+                editable=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
+                to="observations.survey",
+            ),
         ),
         migrations.AddField(
-            model_name='observation',
-            name='survey',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='observations', to='observations.survey', verbose_name='survey'),
+            model_name="observation",
+            name="survey",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="observations",
+                to="observations.survey",
+                verbose_name="survey",
+            ),
         ),
         migrations.CreateModel(
-            name='MapCell',
+            name="MapCell",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('level', models.PositiveSmallIntegerField()),
-                ('x', models.IntegerField()),
-                ('y', models.IntegerField()),
-                ('observations', models.IntegerField(default=0)),
-                ('longitude_sum', models.FloatField(default=0)),
-                ('latitude_sum', models.FloatField(default=0)),
-                ('survey', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='observations.survey')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("level", models.PositiveSmallIntegerField()),
+                ("x", models.IntegerField()),
+                ("y", models.IntegerField()),
+                ("observations", models.IntegerField(default=0)),
+                ("longitude_sum", models.FloatField(default=0)),
+                ("latitude_sum", models.FloatField(default=0)),
+                (
+                    "survey",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to="observations.survey",
+                    ),
+                ),
             ],
         ),
         migrations.AddField(
-            model_name='label',
-            name='survey',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='labels', to='observations.survey', verbose_name='survey'),
+            model_name="label",
+            name="survey",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="labels",
+                to="observations.survey",
+                verbose_name="survey",
+            ),
         ),
         migrations.CreateModel(
-            name='IdempotencyKey',
+            name="IdempotencyKey",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('key', models.CharField(max_length=200)),
-                ('request_digest', models.CharField(max_length=64)),
-                ('status_code', models.PositiveSmallIntegerField(null=True)),
-                ('response', models.JSONField(null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("key", models.CharField(max_length=200)),
+                ("request_digest", models.CharField(max_length=64)),
+                ("status_code", models.PositiveSmallIntegerField(null=True)),
+                ("response", models.JSONField(null=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('user', 'key'), name='idempotency_key_per_user')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("user", "key"), name="idempotency_key_per_user")
+                ],
             },
         ),
         migrations.AddIndex(
-            model_name='archiveupload',
-            index=models.Index(condition=models.Q(('status__in', ('pending', 'processing'))), fields=['priority', 'queued_at', 'id'], name='archiveupload_waiting'),
+            model_name="archiveupload",
+            index=models.Index(
+                condition=models.Q(("status__in", ("pending", "processing"))),
+                fields=["priority", "queued_at", "id"],
+                name="archiveupload_waiting",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='archiveupload',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'processing'), _negated=True), models.Q(('lease_token__isnull', False), ('lease_until__isnull', False)), _connector='OR'), name='archiveupload_processing_is_leased'),
+            model_name="archiveupload",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status", "processing"), _negated=True),
+                    models.Q(("lease_token__isnull", False), ("lease_until__isnull", False)),
+                    _connector="OR",
+                ),
+                name="archiveupload_processing_is_leased",
+            ),
         ),
         migrations.AddIndex(
-            model_name='detection',
-            index=models.Index(fields=['label', '-photo', '-score'], name='detection_label'),
+            model_name="detection",
+            index=models.Index(fields=["label", "-photo", "-score"], name="detection_label"),
         ),
         migrations.AddConstraint(
-            model_name='detection',
-            constraint=models.UniqueConstraint(fields=('photo', 'model_version', 'number'), name='detection_number_on_photo'),
+            model_name="detection",
+            constraint=models.UniqueConstraint(
+                fields=("photo", "model_version", "number"), name="detection_number_on_photo"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='detection',
-            constraint=models.CheckConstraint(condition=models.Q(('x_max__gt', models.F('x_min')), ('x_min__gte', 0), ('y_max__gt', models.F('y_min')), ('y_min__gte', 0), ('x_max__lte', 30000), ('y_max__lte', 30000)), name='detection_box_has_area'),
+            model_name="detection",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("x_max__gt", models.F("x_min")),
+                    ("x_min__gte", 0),
+                    ("y_max__gt", models.F("y_min")),
+                    ("y_min__gte", 0),
+                    ("x_max__lte", 30000),
+                    ("y_max__lte", 30000),
+                ),
+                name="detection_box_has_area",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='detection',
-            constraint=models.CheckConstraint(condition=models.Q(('score__gte', 0), ('score__lte', 1)), name='detection_score_0_1'),
+            model_name="detection",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("score__gte", 0), ("score__lte", 1)), name="detection_score_0_1"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='comment',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('box_number__isnull', True), ('detection__isnull', True)), models.Q(('box_number__isnull', False), ('photo__isnull', False)), _connector='OR'), name='comment_box_has_photo'),
+            model_name="comment",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("box_number__isnull", True), ("detection__isnull", True)),
+                    models.Q(("box_number__isnull", False), ("photo__isnull", False)),
+                    _connector="OR",
+                ),
+                name="comment_box_has_photo",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='refusedfile',
-            constraint=models.UniqueConstraint(fields=('archive', 'archive_index'), name='one_refusal_per_archive_entry'),
+            model_name="refusedfile",
+            constraint=models.UniqueConstraint(
+                fields=("archive", "archive_index"), name="one_refusal_per_archive_entry"
+            ),
         ),
         migrations.AddIndex(
-            model_name='photo',
-            index=models.Index(condition=models.Q(('status__in', ('pending', 'processing'))), fields=['priority', 'queued_at', 'id'], name='photo_waiting'),
+            model_name="photo",
+            index=models.Index(
+                condition=models.Q(("status__in", ("pending", "processing"))),
+                fields=["priority", "queued_at", "id"],
+                name="photo_waiting",
+            ),
         ),
         migrations.AddIndex(
-            model_name='photo',
-            index=models.Index(fields=['survey', '-id'], name='photo_survey'),
+            model_name="photo",
+            index=models.Index(fields=["survey", "-id"], name="photo_survey"),
         ),
         migrations.AddIndex(
-            model_name='photo',
-            index=models.Index(fields=['observation', 'id'], name='photo_observation'),
+            model_name="photo",
+            index=models.Index(fields=["observation", "id"], name="photo_observation"),
         ),
         migrations.AddConstraint(
-            model_name='photo',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', 'processing'), _negated=True), models.Q(('lease_token__isnull', False), ('lease_until__isnull', False)), _connector='OR'), name='photo_processing_is_leased'),
+            model_name="photo",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("status", "processing"), _negated=True),
+                    models.Q(("lease_token__isnull", False), ("lease_until__isnull", False)),
+                    _connector="OR",
+                ),
+                name="photo_processing_is_leased",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='photo',
-            constraint=models.UniqueConstraint(fields=('contributor', 'survey', 'sha256'), name='photo_sent_once'),
+            model_name="photo",
+            constraint=models.UniqueConstraint(
+                fields=("contributor", "survey", "sha256"), name="photo_sent_once"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='photo',
-            constraint=models.CheckConstraint(condition=models.Q(('height_px__gt', 0), ('size_bytes__gt', 0), ('width_px__gt', 0)), name='photo_has_a_size'),
+            model_name="photo",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("height_px__gt", 0), ("size_bytes__gt", 0), ("width_px__gt", 0)),
+                name="photo_has_a_size",
+            ),
         ),
         migrations.AddIndex(
-            model_name='observation',
-            index=models.Index(fields=['contributor', '-id'], name='observation_mine'),
+            model_name="observation",
+            index=models.Index(fields=["contributor", "-id"], name="observation_mine"),
         ),
         migrations.AddIndex(
-            model_name='observation',
-            index=models.Index(fields=['survey', '-id'], name='observation_survey'),
+            model_name="observation",
+            index=models.Index(fields=["survey", "-id"], name="observation_survey"),
         ),
         migrations.AddConstraint(
-            model_name='observation',
-            constraint=models.CheckConstraint(condition=models.Q(('location__isnull', True), ('location__coveredby', 'SRID=4326;POLYGON((-180 -90,180 -90,180 90,-180 90,-180 -90))'), _connector='OR'), name='observation_place_on_earth'),
+            model_name="observation",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("location__isnull", True),
+                    ("location__coveredby", "SRID=4326;POLYGON((-180 -90,180 -90,180 90,-180 90,-180 -90))"),
+                    _connector="OR",
+                ),
+                name="observation_place_on_earth",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='observation',
-            constraint=models.CheckConstraint(condition=models.Q(('location_accuracy_m__isnull', True), ('location_accuracy_m__gte', 0), _connector='OR'), name='observation_accuracy_positive'),
+            model_name="observation",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("location_accuracy_m__isnull", True), ("location_accuracy_m__gte", 0), _connector="OR"
+                ),
+                name="observation_accuracy_positive",
+            ),
         ),
         migrations.AddIndex(
-            model_name='mapcell',
-            index=models.Index(fields=['level', 'x', 'y'], name='map_cell_window'),
+            model_name="mapcell",
+            index=models.Index(fields=["level", "x", "y"], name="map_cell_window"),
         ),
         migrations.AddConstraint(
-            model_name='mapcell',
-            constraint=models.UniqueConstraint(fields=('survey', 'level', 'x', 'y'), name='one_map_cell'),
+            model_name="mapcell",
+            constraint=models.UniqueConstraint(fields=("survey", "level", "x", "y"), name="one_map_cell"),
         ),
         migrations.AddConstraint(
-            model_name='label',
-            constraint=models.UniqueConstraint(fields=('survey', 'code'), name='label_code_in_survey'),
+            model_name="label",
+            constraint=models.UniqueConstraint(fields=("survey", "code"), name="label_code_in_survey"),
         ),
     ]

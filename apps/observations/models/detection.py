@@ -53,7 +53,9 @@ class Detection(models.Model):
             models.Index(fields=["label", "-photo", "-score"], name="detection_label"),
         ]
         constraints = [
-            models.UniqueConstraint(fields=["photo", "model_version", "number"], name="detection_number_on_photo"),
+            models.UniqueConstraint(
+                fields=["photo", "model_version", "number"], name="detection_number_on_photo"
+            ),
             models.CheckConstraint(
                 name="detection_box_has_area",
                 condition=Q(x_min__gte=0, y_min__gte=0, x_max__gt=F("x_min"), y_max__gt=F("y_min"))

@@ -58,7 +58,9 @@ class Observation(models.Model):
         _("visibility"), max_length=8, choices=Visibility, default=Visibility.PUBLIC
     )
     proposals_settled = models.BooleanField(
-        default=False, editable=False, help_text=_("Date and place read from the photos were accepted or declined.")
+        default=False,
+        editable=False,
+        help_text=_("Date and place read from the photos were accepted or declined."),
     )
     created_at = models.DateTimeField(_("sent at"), db_default=Now(), editable=False)
     updated_at = models.DateTimeField(_("changed at"), auto_now=True)

@@ -46,13 +46,17 @@ class Photo(LeasedWork):
     observation = models.ForeignKey(
         Observation, models.CASCADE, related_name="photos", verbose_name=_("observation")
     )
-    contributor = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", editable=False)
+    contributor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", editable=False
+    )
     survey = models.ForeignKey(Survey, models.PROTECT, related_name="+", editable=False)
     name = models.CharField(_("file name"), max_length=255)
     original = models.FileField(
         _("original"), storage=private_storage, upload_to="originals/", max_length=200, editable=False
     )
-    display = models.FileField(storage=rendition_storage, upload_to="display/", max_length=200, editable=False)
+    display = models.FileField(
+        storage=rendition_storage, upload_to="display/", max_length=200, editable=False
+    )
     thumbnail = models.FileField(
         storage=rendition_storage, upload_to="thumbnails/", max_length=200, editable=False
     )
@@ -68,7 +72,10 @@ class Photo(LeasedWork):
     proposed_at = models.DateTimeField(_("date from the file"), null=True, editable=False)
     proposed_location = models.PointField(_("place from the file"), null=True, editable=False, srid=4326)
     is_flagged = models.BooleanField(
-        _("odd metadata"), default=False, editable=False, help_text=_("The file's date or place cannot be right.")
+        _("odd metadata"),
+        default=False,
+        editable=False,
+        help_text=_("The file's date or place cannot be right."),
     )
     model_version = models.ForeignKey(
         ModelVersion,
@@ -95,7 +102,10 @@ class Photo(LeasedWork):
             models.Index(fields=["survey", "-id"], name="photo_survey"),
             models.Index(fields=["observation", "id"], name="photo_observation"),
             models.Index(
-                fields=["-id"], include=["best_score"], condition=Q(detection_count__gt=0), name="photo_with_animals"
+                fields=["-id"],
+                include=["best_score"],
+                condition=Q(detection_count__gt=0),
+                name="photo_with_animals",
             ),
             models.Index(fields=["-finished_at"], condition=Q(status="failed"), name="photo_failed"),
         ]

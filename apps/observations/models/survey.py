@@ -21,7 +21,12 @@ class Survey(models.Model):
     description_en = models.TextField(_("description (English)"), blank=True)
     description_fr = models.TextField(_("description (French)"), blank=True)
     registered_model = models.ForeignKey(
-        RegisteredModel, models.PROTECT, null=True, blank=True, related_name="surveys", verbose_name=_("model")
+        RegisteredModel,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="surveys",
+        verbose_name=_("model"),
     )
     is_open = models.BooleanField(_("open for new photos"), default=True)
     position = models.PositiveSmallIntegerField(_("position"), default=0)
@@ -44,9 +49,7 @@ class Survey(models.Model):
     minimum_photos = models.PositiveIntegerField(
         _("photos before the queue opens"), default=20, help_text=_("Nothing is queued for experts before.")
     )
-    geoprivacy = models.CharField(
-        _("geoprivacy"), max_length=10, choices=GeoPrivacy, default=GeoPrivacy.OPEN
-    )
+    geoprivacy = models.CharField(_("geoprivacy"), max_length=10, choices=GeoPrivacy, default=GeoPrivacy.OPEN)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:

@@ -7,50 +7,128 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='RegisteredModel',
+            name="RegisteredModel",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.SlugField(max_length=80, unique=True, verbose_name='name')),
-                ('description', models.TextField(blank=True, verbose_name='description')),
-                ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created at')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.SlugField(max_length=80, unique=True, verbose_name="name")),
+                ("description", models.TextField(blank=True, verbose_name="description")),
+                ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),
             ],
             options={
-                'verbose_name': 'registered model',
-                'verbose_name_plural': 'registered models',
-                'ordering': ['name'],
+                "verbose_name": "registered model",
+                "verbose_name_plural": "registered models",
+                "ordering": ["name"],
             },
         ),
         migrations.CreateModel(
-            name='ModelVersion',
+            name="ModelVersion",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField(verbose_name='version')),
-                ('stage', models.CharField(choices=[('candidate', 'Candidate'), ('production', 'In production'), ('archived', 'Archived')], default='candidate', editable=False, max_length=12, verbose_name='stage')),
-                ('weights', models.FileField(editable=False, max_length=200, storage=apps.training.models.private_storage, upload_to='weights/', verbose_name='weights')),
-                ('weights_sha256', models.CharField(editable=False, max_length=64, validators=[django.core.validators.RegexValidator('^[0-9a-f]{64}$', '64 lower-case hexadecimal digits')], verbose_name='SHA-256')),
-                ('weights_bytes', models.PositiveBigIntegerField(editable=False, verbose_name='size in bytes')),
-                ('labels', models.JSONField(editable=False, verbose_name='label codes, in the order of the class scores')),
-                ('image_size_px', models.PositiveIntegerField(editable=False, verbose_name='image size (px)')),
-                ('object_size_px', models.FloatField(editable=False, help_text='Median long side of the boxes it was trained on, at native scale.', null=True, verbose_name='typical animal size in training (px)')),
-                ('metrics', models.JSONField(default=dict, editable=False, verbose_name='metrics')),
-                ('card', models.TextField(blank=True, editable=False, verbose_name='model card (Markdown)')),
-                ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created at')),
-                ('promoted_at', models.DateTimeField(editable=False, null=True, verbose_name='promoted at')),
-                ('registered_model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='versions', to='training.registeredmodel', verbose_name='registered model')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("number", models.PositiveIntegerField(verbose_name="version")),
+                (
+                    "stage",
+                    models.CharField(
+                        choices=[
+                            ("candidate", "Candidate"),
+                            ("production", "In production"),
+                            ("archived", "Archived"),
+                        ],
+                        default="candidate",
+                        editable=False,
+                        max_length=12,
+                        verbose_name="stage",
+                    ),
+                ),
+                (
+                    "weights",
+                    models.FileField(
+                        editable=False,
+                        max_length=200,
+                        storage=apps.training.models.private_storage,
+                        upload_to="weights/",
+                        verbose_name="weights",
+                    ),
+                ),
+                (
+                    "weights_sha256",
+                    models.CharField(
+                        editable=False,
+                        max_length=64,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[0-9a-f]{64}$", "64 lower-case hexadecimal digits"
+                            )
+                        ],
+                        verbose_name="SHA-256",
+                    ),
+                ),
+                (
+                    "weights_bytes",
+                    models.PositiveBigIntegerField(editable=False, verbose_name="size in bytes"),
+                ),
+                (
+                    "labels",
+                    models.JSONField(
+                        editable=False, verbose_name="label codes, in the order of the class scores"
+                    ),
+                ),
+                (
+                    "image_size_px",
+                    models.PositiveIntegerField(editable=False, verbose_name="image size (px)"),
+                ),
+                (
+                    "object_size_px",
+                    models.FloatField(
+                        editable=False,
+                        help_text="Median long side of the boxes it was trained on, at native scale.",
+                        null=True,
+                        verbose_name="typical animal size in training (px)",
+                    ),
+                ),
+                ("metrics", models.JSONField(default=dict, editable=False, verbose_name="metrics")),
+                ("card", models.TextField(blank=True, editable=False, verbose_name="model card (Markdown)")),
+                ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created at")),
+                ("promoted_at", models.DateTimeField(editable=False, null=True, verbose_name="promoted at")),
+                (
+                    "registered_model",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="versions",
+                        to="training.registeredmodel",
+                        verbose_name="registered model",
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'model version',
-                'verbose_name_plural': 'model versions',
-                'ordering': ['registered_model', '-number'],
-                'constraints': [models.UniqueConstraint(fields=('registered_model', 'number'), name='model_version_number'), models.UniqueConstraint(condition=models.Q(('stage', 'production')), fields=('registered_model',), name='one_production_version_per_model')],
+                "verbose_name": "model version",
+                "verbose_name_plural": "model versions",
+                "ordering": ["registered_model", "-number"],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("registered_model", "number"), name="model_version_number"
+                    ),
+                    models.UniqueConstraint(
+                        condition=models.Q(("stage", "production")),
+                        fields=("registered_model",),
+                        name="one_production_version_per_model",
+                    ),
+                ],
             },
         ),
     ]
