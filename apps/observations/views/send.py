@@ -51,8 +51,9 @@ def send_page(request: HttpRequest) -> HttpResponse:
         return render(request, "observations/send_sign_in.html", {"next": request.get_full_path()})
     if request.method == "POST":
         return _receive_form(request, request.user)
-    survey = Survey.objects.filter(is_open=True, slug=request.GET.get("survey", "")).first()
-    form = SendForm(initial={"survey": survey.slug if survey else None})
+    open_surveys = Survey.objects.filter(is_open=True).values_list("slug", flat=True)
+    asked_for = request.GET.get("survey", "")
+    form = SendForm(initial={"survey": asked_for if asked_for in set(open_surveys) else None})
     return _page(request, form)
 
 
