@@ -7,7 +7,7 @@ from celery.signals import worker_ready, worker_shutting_down
 from apps.common.leased import LeasedWorkQuerySet, ask_to_stop
 from apps.common.tasks import is_awake, send, send_once, task
 from apps.observations.models import ArchiveUpload, DataExport, DiscardedFile, Photo, PlaceReview
-from apps.observations.services.archives import read_next_archive
+from apps.observations.services.archives import discard_failed_archives, read_next_archive
 from apps.observations.services.closing import closed_accounts_exist, erase_closed_accounts
 from apps.observations.services.data_export import discard_exports, pack_next_export
 from apps.observations.services.deletion import purge_discarded_files
@@ -91,6 +91,7 @@ def sweep() -> None:
         rows.give_up_exhausted()
         if rows.claimable().exists():
             send_once(wake_up)
+    discard_failed_archives()
     discard_exports()
     if closed_accounts_exist():
         send_once(erase_closed)

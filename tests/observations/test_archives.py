@@ -20,7 +20,7 @@ from apps.observations.services import archives
 from apps.observations.services.archives import is_archive, read_archive, read_next_archive, receive_archive
 from apps.observations.services.intake import RefusedPictureError, receive_photo, refusal_message
 from apps.observations.services.observations import observation_progress
-from apps.observations.tasks import purge_files, read_archives
+from apps.observations.tasks import purge_files, read_archives, sweep
 from tests.factories import ObservationFactory
 from tests.support.pictures import jpeg, png, zip_of
 
@@ -271,7 +271,7 @@ def test_an_archive_larger_than_the_limit_is_refused(observation, settings):
 def test_reading_goes_on_where_it_was_interrupted(observation):
     receive(observation, zip_of(**{f"{seed}.jpg": jpeg(seed=seed) for seed in range(4)}, **{"bad.jpg": b"x"}))
     (archive,) = ArchiveUpload.objects.claim(limit=1)
-    read_archive(archive, until=time.monotonic() - 1)
+    read_archive(archive, archive.file.open("rb"), until=time.monotonic() - 1)
     archive.refresh_from_db()
     assert (archive.status, archive.attempts, archive.next_entry) == (WorkStatus.PENDING, 0, 0)
     read_all()
@@ -320,8 +320,8 @@ def test_a_worker_that_lost_its_lease_stops(observation):
     ArchiveUpload.objects.update(lease_until=Now() - timedelta(seconds=1))
     (current,) = ArchiveUpload.objects.claim(limit=1)
     with pytest.raises(LeaseLostError):
-        read_archive(stale, until=time.monotonic() + 60)
-    read_archive(current, until=time.monotonic() + 60)
+        read_archive(stale, stale.file.open("rb"), until=time.monotonic() + 60)
+    read_archive(current, current.file.open("rb"), until=time.monotonic() + 60)
     assert Photo.objects.count() == 2
 
 
@@ -366,3 +366,38 @@ def test_content_tells_an_archive_not_its_name():
     assert is_archive(io.BytesIO(zip_of(a=b"x")))
     assert not is_archive(io.BytesIO(jpeg()))
     assert not is_archive(io.BytesIO(b""))
+
+
+def test_a_storage_that_does_not_answer_costs_no_attempt(observation, monkeypatch):
+    receive(observation, zip_of(**{"a.jpg": jpeg()}))
+
+    def away(*_args, **_kwargs):
+        raise ConnectionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(storages["default"]), "open", away)
+        assert not read_next_archive(seconds=60)
+    archive = ArchiveUpload.objects.get()
+    assert (archive.status, archive.attempts) == (WorkStatus.PENDING, 0)
+    read_all()
+    assert Photo.objects.count() == 1
+
+
+def test_an_error_of_ours_ends_the_attempt_and_after_the_last_the_archive_fails(observation, monkeypatch):
+    receive(observation, zip_of(**{"a.jpg": jpeg()}))
+
+    def broken(*_args, **_kwargs):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(archives, "_opened", broken)
+    for attempt in (1, 2, 3):
+        assert not read_next_archive(seconds=60)
+        assert ArchiveUpload.objects.get().attempts == attempt
+    archive = ArchiveUpload.objects.get()
+    assert archive.status == WorkStatus.FAILED
+    assert archive.failure_reason.startswith("archive_failed")
+    path = Path(archive.file.path)
+    sweep()
+    sweep()
+    purge_files()
+    assert not path.exists()

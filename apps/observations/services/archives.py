@@ -90,18 +90,37 @@ def receive_archive(*, observation: Observation, file: BinaryIO | File[Any], nam
 
 
 def read_next_archive(*, seconds: float) -> bool:
-    """Read on in the next waiting archive for some seconds; gives False when none is waiting."""
+    """Read on in the next waiting archive for some seconds; gives False when there is nothing to go on with."""
     claimed = ArchiveUpload.objects.all().select_related("observation__survey").claim(limit=1)
-    for archive in claimed:
-        with kept_lease(ArchiveUpload.objects.all(), archive.lease_token):
-            try:
-                read_archive(archive, until=time.monotonic() + seconds)
-            except LeaseLostError:
-                logger.warning("archive_in_other_hands", archive=archive.pk)
-    return bool(claimed)
+    if not claimed:
+        return False
+    archive = claimed[0]
+    with kept_lease(ArchiveUpload.objects.all(), archive.lease_token):
+        try:
+            file = archive.file.open("rb")
+        except FileNotFoundError:
+            _finish(archive, reason="archive_damaged")
+            return True
+        except Exception as error:  # noqa: BLE001  (each storage raises the errors of its own library)
+            # The storage is away: no fault of the archive, so no attempt is counted. The next sweep tries again.
+            logger.warning("archive_unreadable", archive=archive.pk, error=type(error).__name__)
+            ArchiveUpload.objects.all().release(archive.lease_token)
+            return False
+        try:
+            with file:
+                read_archive(archive, cast("BinaryIO", file), until=time.monotonic() + seconds)
+        except LeaseLostError:
+            logger.warning("archive_in_other_hands", archive=archive.pk)
+        except Exception as error:
+            logger.exception("archive_broke", archive=archive.pk)
+            ArchiveUpload.objects.all().give_back_after_error(
+                archive.lease_token, reason=f"archive_failed: {error}"
+            )
+            return False
+    return True
 
 
-def read_archive(archive: ArchiveUpload, *, until: float) -> None:
+def read_archive(archive: ArchiveUpload, file: BinaryIO, *, until: float) -> None:
     """Take a claimed archive's files in, from where the last attempt ended, until the time is up.
 
     After each entry the position is written under the claim's token. An interrupted entry is read again: a photo it
@@ -109,17 +128,24 @@ def read_archive(archive: ArchiveUpload, *, until: float) -> None:
     Raises `LeaseLostError` when somebody else holds the archive now.
     """
     try:
-        with archive.file.open("rb") as file, _opened(cast(BinaryIO, file)) as opened:
+        with _opened(file) as opened:
             is_through = _read_entries(archive, opened, until)
     except RefusedPictureError as error:
         _finish(archive, reason=error.code)
-    except FileNotFoundError:
-        _finish(archive, reason="archive_damaged")
     else:
         if is_through:
             _finish(archive)
         else:
             ArchiveUpload.objects.all().release(archive.lease_token)
+
+
+@transaction.atomic
+def discard_failed_archives() -> int:
+    """Have the zips of archives removed whose last attempt fell silent or broke; gives how many."""
+    failed = ArchiveUpload.objects.filter(status=WorkStatus.FAILED).exclude(file="").select_for_update()
+    names = dict(failed.values_list("pk", "file"))
+    discard_files([("default", name) for name in names.values()])
+    return ArchiveUpload.objects.filter(pk__in=names).update(file="")
 
 
 def _read_entries(archive: ArchiveUpload, opened: zipfile.ZipFile, until: float) -> bool:
