@@ -56,6 +56,8 @@ class OpenVinoRuntime:
             "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
             "PERFORMANCE_HINT": "THROUGHPUT" if streams > 1 else "LATENCY",
             "NUM_STREAMS": str(streams),
+            # Pinned, two workers on one machine would share the first cores and leave the others idle.
+            "ENABLE_CPU_PINNING": False,
         }
         self._compiled = core.compile_model(core.read_model(model), "CPU", settings)
         self._in_flight = streams + 1  # one is always ready when a stream becomes free
