@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
     """Three real photos and a file that only calls itself one."""
     folder = tmp_path / "plate"
     folder.mkdir()
-    for sample in sorted((SHIPPED / "samples" / "images").glob("*.jpg"))[:3]:
+    for sample in sorted((SHIPPED / "samples").glob("*.jpg"))[:3]:
         shutil.copy(sample, folder)
     (folder / "notes.jpg").write_text("not a picture")
     return folder

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,13 @@ class Command(BaseCommand):
 
     def send_samples(self, survey: Survey, contributor: User) -> None:
         """Send the sample photos through the same door as everyone's, and detect what waits."""
-        samples = sorted((SHIPPED / "samples" / "images").glob("*.jpg"))
-        if not Observation.objects.filter(survey=survey).exists():
+        samples = sorted((SHIPPED / "samples").glob("*.jpg"))
+        sent = settings.STATE_DIR / "demo_samples_sent"  # once a checkout: what a person deletes stays deleted
+        if not sent.exists():
             for index, (place, longitude, latitude, day) in enumerate(PLACES):
-                observation = create_observation(
+                public_id = uuid.uuid5(uuid.NAMESPACE_URL, f"podura-demo-{index}")
+                observation = Observation.objects.filter(public_id=public_id).first() or create_observation(
+                    public_id=public_id,
                     contributor=contributor,
                     survey=survey,
                     title=place,
@@ -75,6 +79,7 @@ class Command(BaseCommand):
                 for sample in samples[index :: len(PLACES)]:
                     with sample.open("rb") as file:
                         receive_photo(observation=observation, file=file, name=sample.name)
+            sent.touch()
         waiting = Photo.objects.filter(survey=survey).claimable().count()
         with tqdm(total=waiting, desc="Finding animals on the sample photos", unit="photo") as bar:
             while done := detect_batch():
