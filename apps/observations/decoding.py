@@ -15,6 +15,7 @@ import os
 import queue
 import resource
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from apps.training.engine.pictures import PictureError, PictureLimits
 
 _CHILDREN: Final = 2
 _PICTURES_A_CHILD: Final = 200
+_GRACE_S: Final = 5
 _LARGE_PIXELS: Final = 25_000_000
 _MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 _LENGTHS: Final = struct.Struct("<QQQ")
@@ -48,10 +50,10 @@ class DecodingPool:
         """Everything kept of the picture in `file` (read from its start). Raises `PictureError`."""
         child = self._idle.get()
         try:
-            if child is None or not child.is_fit:
+            if child is None or not child.is_fit or child.has_died:
                 if child is not None:
                     child.end()
-                child = _Child(self._limits, self._memory_bytes)
+                child = _Child(self._limits, self._memory_bytes, self._seconds)
             return child.prepare(file, size_bytes=size_bytes, seconds=self._seconds)
         finally:
             self._idle.put(child)
@@ -65,10 +67,11 @@ class DecodingPool:
 
 
 class _Child:
-    def __init__(self, limits: PictureLimits, memory_bytes: int) -> None:
+    def __init__(self, limits: PictureLimits, memory_bytes: int, seconds: float) -> None:
         self._pictures = 0
         self.is_fit = True
-        arguments = [str(value) for value in (memory_bytes, limits.bytes, limits.pixels, limits.side_px)]
+        numbers = (memory_bytes, int(seconds) + _GRACE_S, limits.bytes, limits.pixels, limits.side_px)
+        arguments = [str(number) for number in numbers]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "apps.observations.decoding", *arguments],
             stdin=subprocess.PIPE,
@@ -78,6 +81,11 @@ class _Child:
             # Nothing of the site's secrets is in reach of a decoder.
             env={"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"},
         )
+
+    @property
+    def has_died(self) -> bool:
+        """While it waited: that is no fault of the next picture."""
+        return self._process.poll() is not None
 
     def prepare(self, file: BinaryIO, *, size_bytes: int, seconds: float) -> PreparedPicture:
         try:
@@ -161,12 +169,16 @@ def _read_exactly(pipe: IO[bytes], length: int, deadline: float) -> bytes:
     return b"".join(parts)
 
 
-def _serve(limits: PictureLimits) -> None:
-    """The child's loop: a length and a picture in, an answer out; the end of input ends it."""
+def _serve(limits: PictureLimits, seconds: int) -> None:
+    """The child's loop: a length and a picture in, an answer out; the end of input ends it.
+
+    The alarm ends a child whose site was killed while it decoded, and nobody is left to do so.
+    """
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     while header := source.read(8):
         (size_bytes,) = struct.unpack("<Q", header)
         content = source.read(size_bytes)
+        signal.alarm(seconds)
         answer: PreparedPicture | PictureError
         try:
             answer = prepare_picture(content, limits=limits)
@@ -177,14 +189,15 @@ def _serve(limits: PictureLimits) -> None:
         except Exception:  # noqa: BLE001
             # Whatever a damaged file provoked beyond the decoder's own errors: refused, and never a crash.
             answer = PictureError("corrupt")
+        signal.alarm(0)
         sink.write(_packed(answer))
         sink.flush()
         del content, answer
 
 
 if __name__ == "__main__":
-    memory, *numbers = (int(value) for value in sys.argv[1:])
+    memory, seconds, *numbers = (int(value) for value in sys.argv[1:])
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-    _serve(PictureLimits(bytes=numbers[0], pixels=numbers[1], side_px=numbers[2]))
+    _serve(PictureLimits(bytes=numbers[0], pixels=numbers[1], side_px=numbers[2]), seconds)

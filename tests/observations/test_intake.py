@@ -401,14 +401,28 @@ def test_a_decoder_that_takes_too_long_is_ended():
     hasty.close()
 
 
-def test_a_killed_decoder_is_replaced():
+def test_a_decoder_killed_while_it_waits_is_replaced():
     shared = pool()
     shared.prepare(BytesIO(jpeg()), size_bytes=len(jpeg()))
     child = shared._idle.queue[-1]
     child._process.kill()
     child._process.wait()
+    assert shared.prepare(BytesIO(jpeg()), size_bytes=len(jpeg())).width_px == 96
+    shared.close()
+
+
+def test_a_decoder_killed_at_work_refuses_its_picture_only():
+    class Slow(BytesIO):
+        def read(self, size=-1):
+            child._process.kill()
+            child._process.wait()
+            return super().read(size)
+
+    shared = pool()
+    shared.prepare(BytesIO(jpeg()), size_bytes=len(jpeg()))
+    child = shared._idle.queue[-1]
     with pytest.raises(decoding.PictureError) as refusal:
-        shared.prepare(BytesIO(jpeg()), size_bytes=len(jpeg()))
+        shared.prepare(Slow(jpeg()), size_bytes=len(jpeg()))
     assert refusal.value.code == "decoder_limit"
     assert shared.prepare(BytesIO(jpeg()), size_bytes=len(jpeg())).width_px == 96
     shared.close()
