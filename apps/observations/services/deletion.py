@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 import structlog
 from django.core.files.storage import storages
-from django.db import transaction
+from django.db import router, transaction
 
 from apps.common.tasks import wake_once
-from apps.observations.models import ArchiveUpload, DiscardedFile, Observation, Photo
+from apps.observations.models import ArchiveUpload, Comment, Detection, DiscardedFile, Observation, Photo
 
 logger = structlog.get_logger(__name__)
 _PHOTO_FILES = (("default", "original"), ("renditions", "display"), ("renditions", "thumbnail"))
@@ -29,7 +29,11 @@ def delete_photos(*, photo_ids: Iterable[int]) -> int:
     """Delete photos with their detections, comments and files; gives how many."""
     photos = list(Photo.objects.select_for_update().filter(pk__in=list(photo_ids)).order_by("pk"))
     discard_files((alias, getattr(photo, field).name) for photo in photos for alias, field in _PHOTO_FILES)
-    Photo.objects.filter(pk__in=[photo.pk for photo in photos]).delete()
+    ids = [photo.pk for photo in photos]
+    # Django would load every box to look for comments on it: 50,000 boxes took four seconds. Those comments go first.
+    Comment.objects.filter(photo__in=ids).delete()
+    Detection.objects.filter(photo__in=ids)._raw_delete(using=router.db_for_write(Detection))  # noqa: SLF001
+    Photo.objects.filter(pk__in=ids).delete()
     return len(photos)
 
 
