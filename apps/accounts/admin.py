@@ -67,7 +67,8 @@ class UserAdmin(SuperusersOnly, BaseUserAdmin, FastAdmin):  # type: ignore[type-
     search_help_text = _("E-mail address, public name or identifier (UUID)")
     ordering = ("-date_joined",)
     readonly_fields = ("public_id", "date_joined", "last_login")
-    filter_horizontal = ("groups", "user_permissions")
+    autocomplete_fields = ("groups",)
+    filter_horizontal = ()
     fieldsets = (
         (None, {"fields": (("email", "display_name"), "language", "password")}),
         (
@@ -77,7 +78,6 @@ class UserAdmin(SuperusersOnly, BaseUserAdmin, FastAdmin):  # type: ignore[type-
                     ("is_expert", "is_active"),
                     ("is_staff", "is_superuser"),
                     "groups",
-                    "user_permissions",
                 )
             },
         ),
@@ -138,7 +138,7 @@ class ExpertApplicationAdmin(FastAdmin):
     ordering = ("-created_at",)
     change_form_before_template = "admin/accounts/application_decide.html"
     fields = (
-        ("user", "status_shown"),
+        ("user", "status"),
         "motivation",
         ("affiliation", "orcid"),
         "created_at",
@@ -147,7 +147,7 @@ class ExpertApplicationAdmin(FastAdmin):
     )
     readonly_fields = (
         "user",
-        "status_shown",
+        "status",
         "motivation",
         "affiliation",
         "orcid",
@@ -156,6 +156,10 @@ class ExpertApplicationAdmin(FastAdmin):
         "decided_at",
         "decision_note",
     )
+
+    def has_change_permission(self, request: HttpRequest, obj: ExpertApplication | None = None) -> bool:
+        """To decide; the row itself has nothing to save."""
+        return obj is None and bool(super().has_change_permission(request))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

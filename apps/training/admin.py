@@ -48,7 +48,7 @@ class ModelVersionAdmin(ReadOnlyAdmin):
     change_form_before_template = "admin/training/version_promote.html"
     fields = (
         "version",
-        "stage_shown",
+        "stage",
         "metrics_shown",
         ("image_size_px", "object_size_px"),
         "label_list",

@@ -44,7 +44,12 @@ export function createMap(element, options = {}) {
   map.createPane("graticule").style.zIndex = 160;
   addOutline(map, element.dataset.world);
   if (element.dataset.tiles) {
-    L.tileLayer(element.dataset.tiles, { maxZoom: 18, attribution: escapeText(element.dataset.attribution ?? "") }).addTo(map);
+    L.tileLayer(element.dataset.tiles, {
+      maxZoom: 18,
+      attribution: escapeText(element.dataset.attribution ?? ""),
+      // The site sends no referrer elsewhere, but tile servers ask whose map it is; they learn the site, not the page.
+      referrerPolicy: "strict-origin-when-cross-origin",
+    }).addTo(map);
   } else {
     map.attributionControl.addAttribution("Natural Earth");
   }

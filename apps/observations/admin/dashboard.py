@@ -95,7 +95,7 @@ def _card(
 def _age(oldest: datetime | None) -> str:
     if oldest is None or oldest > timezone.now():
         return ""
-    return _("the oldest since %(time)s") % {"time": timesince(oldest)}
+    return _("the oldest for %(time)s") % {"time": timesince(oldest)}
 
 
 def _has_second_factor(user: Any) -> bool:

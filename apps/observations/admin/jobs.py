@@ -80,7 +80,7 @@ class ArchiveAdmin(JobAdmin):
     }
     fields = (
         ("name", "observation"),
-        ("status_shown", "reason"),
+        ("status", "reason"),
         ("size_bytes", "read"),
         ("attempts", "lease_until"),
         ("queued_at", "started_at", "finished_at"),
@@ -89,7 +89,7 @@ class ArchiveAdmin(JobAdmin):
     readonly_fields = (
         "name",
         "observation",
-        "status_shown",
+        "status",
         "reason",
         "size_bytes",
         "read",
@@ -131,7 +131,7 @@ class PlaceReviewAdmin(JobAdmin):
     list_filter = ("status",)
     fields = (
         "survey",
-        "status_shown",
+        "status",
         "failure_reason",
         "reviewed",
         "changed",

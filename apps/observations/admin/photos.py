@@ -55,7 +55,7 @@ class PhotoAdmin(DeletedByService, JobAdmin):
         "camera",
         "proposed_at",
         "is_flagged",
-        "status_shown",
+        "status",
         "reason",
         "attempts",
         "queued_at",
@@ -74,7 +74,7 @@ class PhotoAdmin(DeletedByService, JobAdmin):
             _("Detection"),
             {
                 "fields": (
-                    ("status_shown", "reason"),
+                    ("status", "reason"),
                     ("model_version", "detection_count"),
                     ("best_score", "detection_ms"),
                     ("attempts", "lease_until"),
