@@ -214,7 +214,9 @@ def _photos() -> Iterator[bytes]:
     from PIL import Image, ImageDraw
 
     tiles = [Image.open(path).convert("RGB") for path in sorted(SAMPLES.glob("*.jpg"))]
-    large = tiles[0].resize((4000, 3000))
+    large = Image.new("RGB", (4000, 3000))
+    for place in range(7 * 5):
+        large.paste(tiles[place % len(tiles)], (place % 7 * 640, place // 7 * 640))
     for number in count():
         picture = (large if number % 10 == 9 else tiles[number % len(tiles)]).copy()
         ImageDraw.Draw(picture).text((5, 5), f"{uuid.uuid4()}", fill=(255, 255, 255))
