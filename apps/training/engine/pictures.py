@@ -220,7 +220,7 @@ class _open:  # noqa: N801 - used as a context manager, like contextlib's own
             _register_heif()
         # Ultralytics switches this process-wide guard off; it only backs up the checks below, which run first
         # for every format whose opener does not allocate pixels.
-        Image.MAX_IMAGE_PIXELS = DEFAULT_LIMITS.pixels
+        Image.MAX_IMAGE_PIXELS = max(DEFAULT_LIMITS.pixels, limits.pixels)
         try:
             self._picture = Image.open(io.BytesIO(content), formats=(picture_format,))
             header = _header(self._picture, picture_format, content, limits)

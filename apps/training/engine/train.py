@@ -142,19 +142,19 @@ def _run_trainer(
         overrides["resume"] = str(last)
     trainer = Trainer(overrides=overrides)
 
-    reported: set[int] = set()
+    begun: set[int] = set()
 
-    def report(running: Any) -> None:
-        if on_epoch and running.epoch not in reported:  # the end of the training calls for the last one again
-            reported.add(running.epoch)
-            metrics = {key: float(value) for key, value in running.metrics.items()}
-            on_epoch(EpochReport(running.epoch + 1, running.epochs, metrics))
-
-    def use_all_cores(_: Any) -> None:
+    def begin(running: Any) -> None:
+        begun.add(running.epoch)
         # Ultralytics leaves one core idle, which on two cores doubles the time, and says so again in validation.
         torch.set_num_threads(len(os.sched_getaffinity(0)))
 
-    trainer.add_callback("on_train_epoch_start", use_all_cores)
+    def report(running: Any) -> None:
+        if on_epoch and running.epoch in begun:  # the evaluation at the very end calls as if it were an epoch
+            metrics = {key: float(value) for key, value in running.metrics.items()}
+            on_epoch(EpochReport(running.epoch + 1, running.epochs, metrics))
+
+    trainer.add_callback("on_train_epoch_start", begin)
     trainer.add_callback("on_fit_epoch_end", report)
     trainer.train()
     return best
