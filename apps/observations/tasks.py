@@ -16,7 +16,7 @@ from apps.observations.services.geoprivacy import continue_review
 from apps.observations.services.identify import serve_identifications
 from apps.observations.services.map_cells import fold_map_cells
 
-DETECT_SECONDS = 5.0
+DETECT_SECONDS = 10.0
 READ_SECONDS = 15.0
 
 

@@ -3,13 +3,12 @@
 import math
 from collections.abc import Collection, Iterable, Mapping
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import numpy as np
 import structlog
-from django.db import transaction
-from django.db.models import Q
-from django.db.models.functions import Now
+from django.db import connection, transaction
 from django.utils.text import slugify
 
 from apps.common.leased import WorkStatus
@@ -26,7 +25,37 @@ Outcome = DetectedBoxes | str
 """The boxes on a photo, or the code of the reason why there are none."""
 
 _MAX_SIDE_PX = 30_000
-_CHANGED_BOX = ["label", "score", "class_scores", "x_min", "y_min", "x_max", "y_max"]
+
+# Written by hand, one statement a batch and table: bulk_create and bulk_update took 5 ms a photo, a fifth of what the
+# model itself takes; these take less than one.
+_UPSERT_BOXES = """
+INSERT INTO observations_detection AS box
+    (model_version_id, photo_id, number, label_id, score, class_scores, x_min, y_min, x_max, y_max)
+SELECT %s, photo_id, number, label_id, score, class_scores::float8[], x_min, y_min, x_max, y_max
+FROM unnest(%s::bigint[], %s::int[], %s::bigint[], %s::float8[], %s::text[], %s::float8[], %s::float8[], %s::float8[],
+    %s::float8[]) AS found (photo_id, number, label_id, score, class_scores, x_min, y_min, x_max, y_max)
+ON CONFLICT (photo_id, model_version_id, number) DO UPDATE SET
+    label_id = excluded.label_id, score = excluded.score, class_scores = excluded.class_scores,
+    x_min = excluded.x_min, y_min = excluded.y_min, x_max = excluded.x_max, y_max = excluded.y_max
+"""
+_SURPLUS_BOXES = """
+SELECT box.id FROM observations_detection AS box
+JOIN unnest(%s::bigint[], %s::int[]) AS found (photo_id, boxes)
+    ON box.photo_id = found.photo_id AND box.number > found.boxes
+WHERE box.model_version_id = %s
+"""
+_SETTLE = """
+UPDATE observations_photo AS photo SET
+    status = outcome.status, failure_reason = outcome.reason, finished_at = statement_timestamp(),
+    lease_token = NULL, lease_until = NULL,
+    model_version_id = coalesce(outcome.version, photo.model_version_id),
+    detection_count = CASE WHEN outcome.version IS NULL THEN photo.detection_count ELSE outcome.boxes END,
+    best_score = CASE WHEN outcome.version IS NULL THEN photo.best_score ELSE outcome.best END,
+    detection_ms = CASE WHEN outcome.version IS NULL THEN photo.detection_ms ELSE outcome.ms END
+FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::int[], %s::float8[], %s::float8[])
+    AS outcome (id, status, reason, version, boxes, best, ms)
+WHERE photo.id = outcome.id
+"""
 
 
 def save_outcomes(
@@ -45,23 +74,9 @@ def save_outcomes(
         found = {photo: outcome for photo in held if isinstance(outcome := outcomes[photo.pk], DetectedBoxes)}
         labels = _labels(survey, version) if found else []
         boxes = {photo: detections(photo, version, labels, result) for photo, result in found.items()}
-        _replace_boxes(version, boxes)
-        for photo in held:
-            _settle(photo, version, outcomes[photo.pk], boxes.get(photo, []))
-        Photo.objects.bulk_update(
-            held,
-            [
-                "status",
-                "failure_reason",
-                "finished_at",
-                "lease_token",
-                "lease_until",
-                "model_version",
-                "detection_count",
-                "best_score",
-                "detection_ms",
-            ],
-        )
+        if boxes:
+            _replace_boxes(version, boxes)
+        _settle(version, held, outcomes, boxes)
         placed = [photo.observation_id for photo in held]
         review_public_location(
             Observation.objects.filter(pk__in=placed, location__isnull=False).values_list("pk", flat=True)
@@ -135,34 +150,44 @@ def _lock_places(photo_ids: Iterable[int]) -> None:
 
 def _replace_boxes(version: ModelVersion, boxes: Mapping[Photo, list[Detection]]) -> None:
     rows = [row for photo_rows in boxes.values() for row in photo_rows]
+    columns: list[list[Any]] = [
+        [row.photo_id for row in rows],
+        [row.number for row in rows],
+        [row.label_id for row in rows],
+        [row.score for row in rows],
+        ["{" + ",".join(map(repr, row.class_scores)) + "}" for row in rows],
+        *([getattr(row, name) for row in rows] for name in ("x_min", "y_min", "x_max", "y_max")),
+    ]
+    counts = [len(photo_rows) for photo_rows in boxes.values()]
+    with connection.cursor() as cursor:
+        if rows:
+            cursor.execute(_UPSERT_BOXES, [version.pk, *columns])
+        cursor.execute(_SURPLUS_BOXES, [[photo.pk for photo in boxes], counts, version.pk])
+        surplus = [pk for (pk,) in cursor.fetchall()]
+    if surplus:
+        Detection.objects.filter(pk__in=surplus).delete()  # lets go of the remarks on them
+
+
+def _settle(
+    version: ModelVersion,
+    held: Iterable[Photo],
+    outcomes: Mapping[int, Outcome],
+    boxes: Mapping[Photo, list[Detection]],
+) -> None:
+    """End the attempts; a failed one leaves an earlier result shown."""
+    rows: list[tuple[Any, ...]] = []
+    for photo in held:
+        outcome = outcomes[photo.pk]
+        if isinstance(outcome, str):
+            rows.append((photo.pk, WorkStatus.FAILED.value, outcome, None, None, None, None))
+            continue
+        found = boxes[photo]
+        duration_ms = outcome.duration_ms if math.isfinite(outcome.duration_ms) else None
+        best = max((box.score for box in found), default=None)
+        rows.append((photo.pk, WorkStatus.DONE.value, "", version.pk, len(found), best, duration_ms))
     if rows:
-        Detection.objects.bulk_create(
-            rows,
-            update_conflicts=True,
-            unique_fields=["photo", "model_version", "number"],
-            update_fields=_CHANGED_BOX,
-        )
-    surplus = Q()
-    for photo, photo_rows in boxes.items():
-        surplus |= Q(photo=photo, number__gt=len(photo_rows))
-    if surplus and (
-        ids := list(Detection.objects.filter(surplus, model_version=version).values_list("pk", flat=True))
-    ):
-        Detection.objects.filter(pk__in=ids).delete()
-
-
-def _settle(photo: Photo, version: ModelVersion, outcome: Outcome, boxes: list[Detection]) -> None:
-    """Set the fields that end the attempt; a failed attempt leaves an earlier result shown."""
-    photo.lease_token, photo.lease_until = None, None
-    photo.finished_at = Now()
-    if isinstance(outcome, str):
-        photo.status, photo.failure_reason = WorkStatus.FAILED, outcome
-        return
-    photo.status, photo.failure_reason = WorkStatus.DONE, ""
-    photo.model_version = version
-    photo.detection_count = len(boxes)
-    photo.best_score = max((box.score for box in boxes), default=None)
-    photo.detection_ms = outcome.duration_ms if math.isfinite(outcome.duration_ms) else None
+        with connection.cursor() as cursor:
+            cursor.execute(_SETTLE, [list(column) for column in zip(*rows, strict=True)])
 
 
 def _tell(photo_ids: list[int], version: ModelVersion) -> None:
