@@ -1,5 +1,6 @@
 """The map's clusters are counted by the database, exactly once, whatever changes the observations."""
 
+import importlib
 import random
 import threading
 
@@ -7,7 +8,10 @@ import pytest
 from django.contrib.gis.geos import Point
 from django.db import connection, connections, transaction
 from django.db.models import Sum
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from apps.observations.browse.map import MAX_LEVEL, MIN_LEVEL, cell_of
 from apps.observations.models import MapCell, Observation
 from apps.observations.services.map_cells import fold_map_cells
 from tests.factories import ObservationFactory, SurveyFactory, UserFactory
@@ -160,3 +164,21 @@ def test_two_people_who_send_at_once_do_not_wait_for_each_other():
         other.join()
     assert outcome == ["sent"]
     assert at_level(12) == {(2074, 1579): 2}
+
+
+@pytest.mark.django_db
+@given(st.floats(-180, 180), st.floats(-90, 90), st.integers(2, 12))
+@settings(max_examples=60, deadline=None)
+def test_python_and_the_trigger_agree_on_the_cell_of_a_place(longitude, latitude, level):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT least(floor((%(lon)s::float8 + 180) * (1 << %(level)s) / 360)::int, (1 << %(level)s) - 1),"
+            " least(floor((%(lat)s::float8 + 90) * (1 << %(level)s) / 360)::int, (1 << (%(level)s - 1)) - 1)",
+            {"lon": longitude, "lat": latitude, "level": level},
+        )
+        assert cell_of(longitude, latitude, level) == cursor.fetchone()
+
+
+def test_the_levels_of_map_and_trigger_are_the_same():
+    migration = importlib.import_module("apps.observations.migrations.0021_map_cells_trigger")
+    assert f"generate_series({MIN_LEVEL}, {MAX_LEVEL})" == migration.LEVELS

@@ -102,7 +102,9 @@ class PhotoAdmin(DeletedByService, JobAdmin):
     def thumbnail_shown(self, photo: Photo) -> SafeString:
         url = reverse("observations:thumbnail", args=[photo.public_id])
         return format_html(
-            '<img src="{}" alt="" width="56" height="56" loading="lazy" class="podura-thumbnail">', url
+            '<img src="{}" alt="{}" width="56" height="56" loading="lazy" class="podura-thumbnail">',
+            url,
+            photo.name,
         )
 
     @display(description=_("contributor"))
