@@ -112,7 +112,7 @@ def test_no_text_in_any_field_breaks_a_form(
 
 
 @pytest.mark.parametrize("field", ["q", "state", "before", "after", "survey", "batch", "next"])
-@pytest.mark.parametrize("hostile", set(HOSTILE_TEXTS) - {"huge"})
+@pytest.mark.parametrize("hostile", sorted(set(HOSTILE_TEXTS) - {"huge"}))
 def test_no_address_breaks_a_page(
     client: Client, pages: dict[str, tuple[str, dict[str, Any]]], field: str, hostile: str
 ) -> None:
