@@ -46,17 +46,20 @@ def throwaway_broker(throwaway_redis: ThrowawayRedis) -> Iterator[ThrowawayRedis
     """As `throwaway_redis`, and this process sends its tasks there too."""
     from kombu import pools
 
+    from apps.common.heartbeat import broker
     from project.celery import app
 
-    before = app.conf.broker_url
+    before = settings.REDIS_URL
 
     def point_to(url: str) -> None:
-        app.conf.broker_url = url
+        settings.REDIS_URL = url  # marks of wake-ups that wait lie beside the messages
+        broker.cache_clear()
+        app.conf.broker_url = url.replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
         pools.reset()
         app._pool = None
         app.amqp._producer_pool = None
 
-    point_to(throwaway_redis.url.replace("unix://", "redis+socket://"))
+    point_to(throwaway_redis.url)
     yield throwaway_redis
     point_to(before)
 
