@@ -1,5 +1,6 @@
 """The shipped detector on real pictures: what it finds, in which order, on files good and bad, large and small."""
 
+import json
 import subprocess
 import sys
 
@@ -224,6 +225,33 @@ print(found, detector.runtime, "torch" in sys.modules, "ultralytics" in sys.modu
     assert int(found) > 0
     assert runtime in ("openvino-fp32", "openvino-bf16")
     assert imported == ["False"] * 3
+
+
+def test_a_whole_plate_of_108_megapixels_is_read_in_bounded_memory(detector, block, tmp_path):
+    path, left, top = tmp_path / "plate.jpg", 4107, 6211
+    plate = Image.new("RGB", (10_408, 10_338), (45, 56, 53))
+    plate.paste(Image.fromarray(block.pixels), (left, top))
+    plate.save(path, quality=95)
+    del plate
+    code = f"""
+import json, resource
+from pathlib import Path
+from apps.training.engine.detector import load_detector
+detector = load_detector(
+    Path({str(WEIGHTS)!r}), sha256={file_sha256(WEIGHTS)!r}, cache_dir=Path(".podura/engine-tests"), device="cpu"
+)
+(found,) = detector.detect_files([Path({str(path)!r})])
+peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps([found.width_px, found.height_px, peak_mb, found.boxes_xyxy_px.tolist()]))
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    width, height, peak_mb, boxes = json.loads(answer.stdout)
+    assert (width, height) == (10_408, 10_338)
+    assert peak_mb < 1600
+    hits = matches(block.boxes_xyxy_px + np.array([left, top] * 2), np.array(boxes))
+    assert sum(bool(rows) for rows in hits) >= 0.85 * len(hits)
 
 
 def test_threads_may_share_a_detector(detector, samples):
