@@ -111,7 +111,9 @@ def continue_review(review: PlaceReview) -> bool:
         if held is None:
             return False
         ids = list(
-            Observation.objects.filter(survey=held.survey_id, pk__gte=held.next_observation, location__isnull=False)
+            Observation.objects.filter(
+                survey=held.survey_id, pk__gte=held.next_observation, location__isnull=False
+            )
             .order_by("pk")
             .values_list("pk", flat=True)[:BATCH]
         )
@@ -143,7 +145,10 @@ def place_for(observation: Observation, user: Any) -> Place:
 def _review_batch(ids: list[int]) -> int:
     with transaction.atomic():
         observations = list(
-            Observation.objects.select_for_update(of=("self",)).select_related("survey").filter(pk__in=ids).order_by("pk")
+            Observation.objects.select_for_update(of=("self",))
+            .select_related("survey")
+            .filter(pk__in=ids)
+            .order_by("pk")
         )
         hidden = _to_be_blurred(observations)
         changed = [row for row in observations if _apply(row, is_hidden=row.pk in hidden)]
