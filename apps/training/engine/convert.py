@@ -8,6 +8,7 @@ Writes `model.xml`, `model.bin` and `report.json` to OUTPUT.
 from __future__ import annotations
 
 import json
+import resource
 import statistics
 import sys
 import time
@@ -35,6 +36,8 @@ COMPARED_PICTURES: Final = 6
 MIN_SAMPLE_ANIMALS: Final = 30
 """With fewer labelled animals one of them moves mAP by more than the loss that is allowed."""
 TIMED_ROUNDS: Final = 5
+MAX_MEMORY_BYTES: Final = 8 * 1024**3
+"""Beyond what the libraries reserve. The shipped net needs less than one gigabyte; the largest YOLO about six."""
 
 
 def convert(weights: Path, sha256: str, output: Path, samples: Path | None) -> dict[str, Any]:
@@ -161,9 +164,22 @@ def _milliseconds(runtimes: Sequence[Runtime], squares: Sequence[NDArray[np.uint
     return [statistics.median(seen) for seen in times]
 
 
+def _limit_memory() -> None:
+    """Make a net that is described as enormous fail here, instead of waking the machine's out-of-memory killer."""
+    import_ultralytics()  # the libraries themselves reserve many gigabytes of addresses
+    reserved = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    most = reserved + MAX_MEMORY_BYTES
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(
+        resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
+    )
+
+
 def main() -> None:
     weights, sha256, output, *samples = sys.argv[1:]
     try:
+        if Path("/proc/self/statm").exists():
+            _limit_memory()
         convert(Path(weights), sha256, Path(output), Path(samples[0]) if samples else None)
     except WeightsError as error:
         sys.exit(str(error))

@@ -269,5 +269,5 @@ def _check_plain(value: object) -> None:
     elif isinstance(value, str):
         if value not in _SAFE_ARGUMENT_WORDS:
             raise WeightsError("a layer has an argument that is not on the list")
-    elif not (value is None or isinstance(value, bool | int | float)) or abs(value or 0) > 1e6:
+    elif not (value is None or isinstance(value, bool | int | float)) or abs(value or 0) > 1 << 16:
         raise WeightsError("a layer has an argument that is not a plain number")

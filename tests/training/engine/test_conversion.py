@@ -15,7 +15,8 @@ from apps.training.engine.conversion import converted_model
 from apps.training.engine.detector import Detector
 from apps.training.engine.runtimes import OpenVinoRuntime, TorchRuntime
 from apps.training.engine.weights import WeightsError, file_sha256, load_torch_model
-from tests.training.engine.conftest import ROOT, WEIGHTS
+from tests.training.engine.conftest import ROOT, TINY_ARCHITECTURE, WEIGHTS
+from tests.training.engine.test_weights import with_metadata
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +92,18 @@ def test_a_file_that_cannot_be_converted_says_why_and_leaves_nothing(tmp_path):
     with pytest.raises(WeightsError, match="cut"):
         converted_model(path, sha256=file_sha256(path), cache_dir=cache)
     assert [p for p in cache.iterdir() if p.is_dir()] == []
+
+
+def test_a_net_described_as_enormous_fails_alone(tiny_weights, tmp_path):
+    layers = [[-1, 1, "Conv", [32_000, 3, 2]]] * 6
+    enormous = TINY_ARCHITECTURE | {
+        "scales": {"n": [1.0, 1.0, 65_536]},
+        "backbone": layers,
+        "head": [[[3, 5], 1, "Detect", ["nc"]]],
+    }
+    path = with_metadata(tiny_weights, tmp_path, architecture=enormous)
+    with pytest.raises(WeightsError, match="cannot be built"):
+        converted_model(path, sha256=file_sha256(path), cache_dir=tmp_path / "cache")
 
 
 def test_the_converting_process_gets_none_of_the_sites_secrets(tiny_weights, tmp_path, monkeypatch):
