@@ -1,5 +1,4 @@
 import re
-import unicodedata
 from typing import Any
 
 from django import forms
@@ -10,20 +9,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from apps.accounts.models import ExpertApplication, User
+from apps.common.texts import clean_line, clean_text
 
 _ORCID = re.compile(r"^(?:https?://(?:www\.)?orcid\.org/)?(\d{4}-\d{4}-\d{4}-\d{3}[\dX])/?$")
-_BIDI_CONTROLS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F}
-
-
-def clean_public_name(text: str) -> str:
-    """One line, NFC, without control characters and marks that turn the text around it."""
-    normal = unicodedata.normalize("NFC", text)
-    kept = (
-        c if unicodedata.category(c) not in ("Cc", "Cs") else " "
-        for c in normal
-        if ord(c) not in _BIDI_CONTROLS
-    )
-    return " ".join("".join(kept).split())
+_NAME_LENGTH = User._meta.get_field("display_name").max_length
 
 
 def has_orcid_checksum(orcid: str) -> bool:
@@ -40,13 +29,13 @@ class SignupForm(forms.Form):
 
     display_name = forms.CharField(
         label=gettext_lazy("Public name"),
-        max_length=80,
+        max_length=_NAME_LENGTH,
         required=False,
         help_text=gettext_lazy("Shown beside your photos and comments. Leave empty to stay anonymous."),
     )
 
     def clean_display_name(self) -> str:
-        return clean_public_name(self.cleaned_data["display_name"])
+        return clean_line(self.cleaned_data["display_name"])[:_NAME_LENGTH]
 
     def signup(self, request: HttpRequest, user: User) -> None:  # noqa: ARG002 (allauth calls it so)
         user.display_name = self.cleaned_data["display_name"]
@@ -83,7 +72,7 @@ class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
             self.initial["language"] = spoken_language() or settings.LANGUAGE_CODE
 
     def clean_display_name(self) -> str:
-        return clean_public_name(self.cleaned_data["display_name"])
+        return clean_line(self.cleaned_data["display_name"])[:_NAME_LENGTH]
 
 
 class ExpertApplicationForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -100,6 +89,12 @@ class ExpertApplicationForm(forms.ModelForm):  # type: ignore[type-arg]
             max_length=60,
             help_text=gettext_lazy("Such as 0000-0002-1825-0097, if you have one."),
         )
+
+    def clean_motivation(self) -> str:
+        return clean_text(self.cleaned_data["motivation"])
+
+    def clean_affiliation(self) -> str:
+        return clean_line(self.cleaned_data["affiliation"])
 
     def clean_orcid(self) -> str:
         text = self.cleaned_data["orcid"].strip().upper().replace("HTTPS", "https").replace("HTTP:", "http:")

@@ -9,9 +9,10 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
+from apps.common.texts import BIDI_CONTROLS
+
 _KEPT_CONTROLS = "\n\t"
-# They turn the direction of all text around them, so that a name could make a page read backwards.
-_BIDI_OVERRIDES = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+_WITHOUT_BIDI = dict.fromkeys(BIDI_CONTROLS)
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -61,7 +62,7 @@ class TextField(serializers.CharField):
 
     def to_internal_value(self, data: Any) -> str:
         text = super().to_internal_value(data).replace("\r\n", "\n").replace("\r", "\n")
-        text = unicodedata.normalize("NFC", text.translate(_BIDI_OVERRIDES))
+        text = unicodedata.normalize("NFC", text.translate(_WITHOUT_BIDI))
         if "\N{REPLACEMENT CHARACTER}" in text:
             self.fail("not_utf8")
         if any(unicodedata.category(letter) == "Cc" and letter not in _KEPT_CONTROLS for letter in text):

@@ -143,3 +143,8 @@ def test_the_ways_in_need_the_csrf_token(path):
     strict = Client(enforce_csrf_checks=True)
     assert strict.get(path).status_code == 200
     assert strict.post(path, {}).status_code == 403
+
+
+def test_a_public_name_that_grows_in_its_normal_form_is_cut_to_what_fits():
+    assert sign_up(Client(), display_name="\u0958" * 80).status_code == 302
+    assert User.objects.get(email="new@podura.example").display_name == "\u0915\u093c" * 40

@@ -125,6 +125,19 @@ def test_saving_twice_is_the_same_as_once(client: Client, observation: Observati
     assert Observation.objects.get().title == "Bark"
 
 
+def test_texts_are_one_line_where_they_should_be_and_fit_also_in_their_normal_form(
+    client: Client, observation: Observation
+) -> None:
+    grows = "\u0958"  # its normal form has two characters
+    changes = FIELDS | {"title": grows * 160, "place_name": "a\n\u202eb", "comment": "a\n" + grows * 3998}
+    assert client.post(edit_url(observation), changes).status_code == 302
+    observation.refresh_from_db()
+    assert observation.title == "\u0915\u093c" * 80
+    assert observation.place_name == "a b"
+    assert observation.comment.startswith("a\n\u0915")
+    assert len(observation.comment) == 4000
+
+
 def test_its_owner_cannot_show_what_a_curator_hid(client: Client, observation: Observation) -> None:
     Observation.objects.filter(pk=observation.pk).update(visibility="hidden")
     assert client.get(edit_url(observation)).status_code == 200

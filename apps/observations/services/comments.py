@@ -7,8 +7,8 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from apps.accounts.models import User
+from apps.common.texts import clean_text
 from apps.observations.models import Comment, Detection, Observation, Photo
-from apps.observations.services.observations import clean_text
 
 MAX_LENGTH = 2000
 _SAME_POST = timedelta(minutes=2)

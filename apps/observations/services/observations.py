@@ -1,6 +1,5 @@
 """Observations: made, changed, and what their photos' files propose."""
 
-import unicodedata
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ from django.db.models import Count, Q
 
 from apps.accounts.models import User
 from apps.common.leased import WorkStatus
+from apps.common.texts import clean_line, clean_text
 from apps.observations.models import ArchiveUpload, Licence, Observation, Photo, Survey
 from apps.observations.services.geoprivacy import set_public_location
 
@@ -29,7 +29,8 @@ _CHANGEABLE = frozenset(
         "proposals_settled",
     }
 )
-_BIDI_CONTROLS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F}
+_LINES = {"title": 160, "place_name": 160}
+_TEXTS = {"comment": 4000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +44,19 @@ class Proposals:
         return self.observed_at is not None or self.location is not None
 
 
-def clean_text(text: str) -> str:
-    """NFC, without control characters (line ends and tabs excepted) and without marks that turn text around."""
-    normal = unicodedata.normalize("NFC", text.replace("\r\n", "\n"))
-    return "".join(
-        c
-        for c in normal
-        if (c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs")) and ord(c) not in _BIDI_CONTROLS
-    ).strip()
-
-
 def clean_name(name: str) -> str:
     """A file's own name as a label: its last part, clean, at most 255 characters. Never used as a path."""
     last = PurePosixPath(name.replace("\\", "/").replace("\0", "")).name
-    one_line = " ".join(clean_text(last).split())
-    return one_line[:255] or "photo"
+    return clean_line(last)[:255] or "photo"
+
+
+def _kept(name: str, value: Any) -> Any:
+    """A field's value as it is stored: texts clean, and cut after that, because NFC can make them longer."""
+    if name in _LINES:
+        return clean_line(value)[: _LINES[name]]
+    if name in _TEXTS:
+        return clean_text(value)[: _TEXTS[name]]
+    return value
 
 
 @transaction.atomic
@@ -79,12 +78,12 @@ def create_observation(
     observation = Observation(
         contributor=contributor,
         survey=survey,
-        title=" ".join(clean_text(title).split())[:160],
+        title=_kept("title", title),
         observed_at=observed_at,
         location=location,
         location_accuracy_m=location_accuracy_m,
-        place_name=" ".join(clean_text(place_name).split())[:160],
-        comment=clean_text(comment)[:4000],
+        place_name=_kept("place_name", place_name),
+        comment=_kept("comment", comment),
         licence=licence,
         visibility=visibility,
         **({"public_id": public_id} if public_id else {}),
@@ -101,7 +100,7 @@ def update_observation(*, observation: Observation, **changes: Any) -> Observati
         raise TypeError(f"not changeable: {', '.join(sorted(unknown))}")
     current = Observation.objects.select_for_update().select_related("survey").get(pk=observation.pk)
     for name, value in changes.items():
-        setattr(current, name, clean_text(value) if isinstance(value, str) else value)
+        setattr(current, name, _kept(name, value))
     set_public_location(current)
     current.save()
     return current
