@@ -14,7 +14,7 @@ from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from project.storage_url import storages_from_url
+from project.storage_url import is_public_store, storages_from_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 STATE_DIR = BASE_DIR / ".podura"
@@ -192,7 +192,7 @@ JOB_MAX_ATTEMPTS = env.int("JOB_MAX_ATTEMPTS", 3)
 JOB_SWEEP_SECONDS = env.int("JOB_SWEEP_SECONDS", 30)
 DETECTION_BATCH_PHOTOS = env.int("DETECTION_BATCH_PHOTOS", 16)
 IDENTIFY_TIMEOUT_SECONDS = env.int("IDENTIFY_TIMEOUT_SECONDS", 30)
-IDENTIFY_MAX_WAITING = env.int("IDENTIFY_MAX_WAITING", 8)
+IDENTIFY_MAX_WAITING = env.int("IDENTIFY_MAX_WAITING", 4)
 CELERY_BEAT_SCHEDULE = {
     "sweep-observations": {
         "task": "apps.observations.tasks.sweep",
@@ -216,6 +216,7 @@ STORAGES = storages_from_url(
     if env.bool("STATIC_MANIFEST", not DEBUG)
     else "django.contrib.staticfiles.storage.StaticFilesStorage",
 )
+IS_PUBLIC_STORE = is_public_store(STORAGE_URL)
 # How workers load weights: (path, *, sha256, cache_dir) -> Detector. Tests without a model name a stand-in.
 DETECTOR_LOADER = "apps.training.engine.detector.load_detector"
 MODEL_CACHE_DIR = Path(env.str("MODEL_CACHE_DIR", str(STATE_DIR / "models")))

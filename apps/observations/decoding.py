@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import resource
@@ -169,6 +170,14 @@ def _read_exactly(pipe: IO[bytes], length: int, deadline: float) -> bytes:
     return b"".join(parts)
 
 
+def _limit_time(seconds: int) -> None:
+    """From now on: so much processor time, and so much time by the clock."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    processor_s = math.ceil(used.ru_utime + used.ru_stime) + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (processor_s, resource.RLIM_INFINITY))
+    signal.alarm(seconds)
+
+
 def _serve(limits: PictureLimits, seconds: int) -> None:
     """The child's loop: a length and a picture in, an answer out; the end of input ends it.
 
@@ -178,7 +187,7 @@ def _serve(limits: PictureLimits, seconds: int) -> None:
     while header := source.read(8):
         (size_bytes,) = struct.unpack("<Q", header)
         content = source.read(size_bytes)
-        signal.alarm(seconds)
+        _limit_time(seconds)
         answer: PreparedPicture | PictureError
         try:
             answer = prepare_picture(content, limits=limits)
