@@ -18,6 +18,8 @@ from apps.training.engine.types import DetectedBoxes
 from apps.training.inference import ModelUnavailableError, production_detector
 from apps.training.models import ModelVersion
 
+# mAP integrates over all confidences: boxes cut off at a survey's threshold would cost the model recall it has.
+EVALUATION_CONFIDENCE = 0.01
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".heic", ".heif"}
 
 
@@ -33,7 +35,11 @@ class Command(BaseCommand):
         )
         parser.add_argument("--format", choices=("json", "csv", "coco"), default="json")
         parser.add_argument("--output", type=Path, help="write there instead of to the terminal")
-        parser.add_argument("--confidence", type=float, help="lowest confidence kept (default: the survey's)")
+        parser.add_argument(
+            "--confidence",
+            type=float,
+            help="lowest confidence kept (default: the survey's; for coco 0.01, as evaluators want every box)",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         survey = Survey.objects.filter(slug=options["survey"]).select_related("registered_model").first()
@@ -42,7 +48,9 @@ class Command(BaseCommand):
                 ", ".join(Survey.objects.values_list("slug", flat=True)) or "none yet: `make run` creates one"
             )
             raise CommandError(f"There is no survey {options['survey']!r}. Known: {known}.")
-        confidence = survey.confidence_threshold if options["confidence"] is None else options["confidence"]
+        confidence = options["confidence"]
+        if confidence is None:
+            confidence = EVALUATION_CONFIDENCE if options["format"] == "coco" else survey.confidence_threshold
         if not 0 < confidence < 1:
             raise CommandError("--confidence must lie between 0 and 1.")
         paths = list(_pictures(options["paths"]))
