@@ -21,6 +21,12 @@ from apps.common.heartbeat import broker
 Task = CeleryTask[Any, None]
 
 logger = structlog.get_logger(__name__)
+_queues: dict[str, str] = {}
+
+
+def queue_of(name: str, *_args: Any, **_kwargs: Any) -> dict[str, str] | None:
+    """Celery's router (CELERY_TASK_ROUTES): the queue a task was declared with."""
+    return {"queue": _queues[name]} if name in _queues else None
 
 
 def task(
@@ -29,9 +35,10 @@ def task(
     """Declare a task on a queue, acknowledged late, given back when its process dies, limited in time."""
 
     def decorate(function: Callable[..., None]) -> Task:
+        name = f"{function.__module__}.{function.__name__}"
+        _queues[name] = queue
         declared: Task = shared_task(
-            name=f"{function.__module__}.{function.__name__}",
-            queue=queue,
+            name=name,
             acks_late=True,
             reject_on_worker_lost=True,
             ignore_result=True,

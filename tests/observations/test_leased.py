@@ -205,4 +205,11 @@ def test_each_task_has_limits_and_gives_its_message_back_when_its_process_dies()
         assert task.reject_on_worker_lost
         assert task.ignore_result
         assert task.time_limit > task.soft_time_limit > 0
-        assert task.queue in ("inference", "default")
+    expected = {
+        detect_waiting: "inference",
+        identify_waiting: "inference",
+        read_archives: "default",
+        sweep: "default",
+    }
+    for task, queue in expected.items():
+        assert task.app.amqp.router.route({}, task.name)["queue"].name == queue
