@@ -10,7 +10,7 @@ def storages_from_url(url: str, *, static_backend: str) -> dict[str, dict[str, A
     """The storages "default" (private), "renditions" (public pictures) and "staticfiles".
 
     S3 form: `s3://KEY:SECRET@endpoint[:port]/bucket?region=eu-west-3&tls=1`; without a host, Amazon's own;
-    without a key, the machine's role. Both storages never overwrite: django-storages would by default.
+    without a key, the machine's role; `public=1` says that browsers reach the store (`is_public_store`). Both storages never overwrite: django-storages would by default.
     """
     parts = urlsplit(url)
     if parts.scheme == "file" and parts.path:
@@ -30,6 +30,8 @@ def storages_from_url(url: str, *, static_backend: str) -> dict[str, dict[str, A
             "default_acl": None,
             "querystring_auth": True,
             "querystring_expire": 300,
+            # Read files lie on disk above this size; without it an archive of 2 GB would lie in memory.
+            "max_memory_size": 8 * 1024 * 1024,
             "region_name": query.get("region"),
             "addressing_style": query.get("addressing", "path" if parts.hostname else "virtual"),
         }
@@ -50,3 +52,12 @@ def storages_from_url(url: str, *, static_backend: str) -> dict[str, dict[str, A
     raise ImproperlyConfigured(
         "STORAGE_URL must be file:///absolute/folder or s3://KEY:SECRET@host/bucket (see docs/settings.md)"
     )
+
+
+def is_public_store(url: str) -> bool:
+    """Whether browsers may be sent to the store itself, by signed addresses.
+
+    Not unless the operator says so: a store beside the site, as in `compose.yaml`, has an address that only we know.
+    """
+    parts = urlsplit(url)
+    return parts.scheme == "s3" and parse_qs(parts.query).get("public", ["0"])[-1] == "1"

@@ -1,7 +1,6 @@
 """Renditions and originals: by id, through the permission check, with headers that make them harmless."""
 
 import pytest
-from django.core.files.storage import Storage
 from django.test import Client
 from django.urls import reverse
 
@@ -60,20 +59,6 @@ def test_a_file_that_is_gone_is_a_404(client: Client) -> None:
     photo.display.storage.delete(str(photo.display.name))
     assert client.get(address(photo, "display")).status_code == 404
     assert client.get(address(photo, "photo_picture")).status_code == 404
-
-
-def test_an_object_store_serves_by_a_signed_address(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    photo = PhotoFactory.create()
-    monkeypatch.setattr(Storage, "bucket_name", "pictures", raising=False)
-    monkeypatch.setattr(
-        Photo._meta.get_field("thumbnail").storage.__class__,
-        "url",
-        lambda _self, name, **_options: f"https://store.example/{name}?signature=1",
-    )
-    response = client.get(address(photo, "thumbnail"))
-    assert response.status_code == 302
-    assert response["Location"].startswith("https://store.example/")
-    assert "max-age=240" in response["Cache-Control"]
 
 
 def test_writing_methods_are_not_allowed(client: Client) -> None:

@@ -2,6 +2,7 @@
 
 import uuid
 
+from django.conf import settings
 from django.db.models.fields.files import FieldFile
 from django.http import (
     FileResponse,
@@ -37,7 +38,7 @@ def original(request: HttpRequest, public_id: uuid.UUID) -> HttpResponseBase:
     photo = visible_photo(request, public_id)
     require_owner_or_staff(request, photo.observation)
     disposition = content_disposition_header(as_attachment=True, filename=photo.name) or "attachment"
-    response = _redirect(photo.original, ResponseContentDisposition=disposition) or _content(
+    response = store_redirect(photo.original, ResponseContentDisposition=disposition) or _content(
         photo.original, "application/octet-stream"
     )
     response["Content-Disposition"] = disposition
@@ -50,7 +51,7 @@ def original(request: HttpRequest, public_id: uuid.UUID) -> HttpResponseBase:
 def _rendition(request: HttpRequest, photo: Photo, kind: str) -> HttpResponseBase:
     """A rendition never changes, but who may see it does: it is kept by the viewer's browser only, for an hour."""
     file = getattr(photo, kind)
-    redirect = _redirect(file)
+    redirect = store_redirect(file)
     if redirect:  # without an ETag: a signed address that was kept too long must not be confirmed
         patch_cache_control(redirect, private=True, max_age=SIGNED_MAX_AGE_S)
         return redirect
@@ -65,9 +66,9 @@ def _rendition(request: HttpRequest, photo: Photo, kind: str) -> HttpResponseBas
     return answer(request)
 
 
-def _redirect(file: FieldFile, **parameters: str) -> HttpResponseBase | None:
-    """To the object store's signed address, where there is an object store."""
-    if not hasattr(file.storage, "bucket_name"):
+def store_redirect(file: FieldFile, **parameters: str) -> HttpResponseRedirect | None:
+    """To the object store's signed address, where there is a store that browsers reach."""
+    if not settings.IS_PUBLIC_STORE:
         return None
     url = file.storage.url(file.name, parameters=parameters) if parameters else file.storage.url(file.name)  # type: ignore[call-arg]
     return HttpResponseRedirect(url)

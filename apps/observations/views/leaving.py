@@ -15,7 +15,6 @@ from django.http import (
     HttpRequest,
     HttpResponse,
     HttpResponseBase,
-    HttpResponseRedirect,
 )
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -31,6 +30,7 @@ from apps.common.leased import WorkStatus
 from apps.observations.models import Comment, DataExport, Observation, Photo
 from apps.observations.services.closing import leave as leave_for_good
 from apps.observations.services.data_export import request_export
+from apps.observations.views.files import store_redirect
 from apps.observations.views.throttled import throttled
 
 _COUNTED_TO = 10_000
@@ -75,11 +75,8 @@ def export_file(request: HttpRequest, public_id: uuid.UUID) -> HttpResponseBase:
     mine = DataExport.objects.filter(user=request.user, status=WorkStatus.DONE, expires_at__gt=Now())
     file = get_object_or_404(mine, public_id=public_id).file
     disposition = content_disposition_header(as_attachment=True, filename="podura-data.zip") or "attachment"
-    response: HttpResponseBase
-    if hasattr(file.storage, "bucket_name"):
-        url = file.storage.url(file.name, parameters={"ResponseContentDisposition": disposition})
-        response = HttpResponseRedirect(url)
-    else:
+    response: HttpResponseBase | None = store_redirect(file, ResponseContentDisposition=disposition)
+    if response is None:
         try:
             response = FileResponse(file.open("rb"), content_type="application/zip")
         except FileNotFoundError as error:
