@@ -48,11 +48,7 @@ class Command(BaseCommand):
                 ", ".join(Survey.objects.values_list("slug", flat=True)) or "none yet: `make run` creates one"
             )
             raise CommandError(f"There is no survey {options['survey']!r}. Known: {known}.")
-        confidence = options["confidence"]
-        if confidence is None:
-            confidence = EVALUATION_CONFIDENCE if options["format"] == "coco" else survey.confidence_threshold
-        if not 0 < confidence < 1:
-            raise CommandError("--confidence must lie between 0 and 1.")
+        confidence = _confidence(options, survey)
         paths = list(_pictures(options["paths"]))
         if survey.registered_model is None:
             raise CommandError(f"The survey {survey.slug} has no model yet.")
@@ -84,6 +80,15 @@ class Command(BaseCommand):
             write(self.stdout, found, version, survey)  # type: ignore[arg-type]
         if failed:
             raise CommandError(f"{failed} of {len(paths)} pictures could not be read.")
+
+
+def _confidence(options: dict[str, Any], survey: Survey) -> float:
+    stated: float | None = options["confidence"]
+    if stated is None:
+        return EVALUATION_CONFIDENCE if options["format"] == "coco" else survey.confidence_threshold
+    if not 0 < stated < 1:
+        raise CommandError("--confidence must lie between 0 and 1.")
+    return stated
 
 
 def _pictures(paths: list[Path]) -> Iterator[Path]:
