@@ -62,6 +62,8 @@ ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[:
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 SITE_NAME = env.str("SITE_NAME", "Podura")
 SITE_URL = env.str("SITE_URL", "http://localhost:8000").rstrip("/")
+# Where this site's source can be had: the AGPL asks a changed site to offer its own.
+SOURCE_URL = env.str("SOURCE_URL", "")
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", 0)  # how many reverse proxies stand in front
 
 INSTALLED_APPS = [
