@@ -18,6 +18,7 @@ run: ## Install what is missing, start everything, print the address (PORT=8000,
 .PHONY: clean
 clean: ## Stop the private servers and delete everything `make run` made: data, files, environment
 	@bin/services clean
+	@rm -f locale/*/LC_MESSAGES/*.mo
 	@rm -rf .podura .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # --- Check ---
@@ -57,6 +58,10 @@ messages: dev ## Collect texts to translate into locale/
 .PHONY: audit
 audit: dev ## Look the locked packages up in the vulnerability database (needs the internet)
 	@$(PYTHON) -m pip_audit --require-hashes --disable-pip -r requirements.txt
+
+.PHONY: sbom
+sbom: dev ## List of everything that production installs, as CycloneDX: sbom.json (needs the internet)
+	@$(PYTHON) -m pip_audit --require-hashes --disable-pip -r requirements.txt --format cyclonedx-json --output sbom.json || [ -s sbom.json ]
 
 .PHONY: backup
 backup: ## Database and files into one folder: make backup TO=/var/backups/podura
