@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from apps.accounts.models import User
 from apps.common.problems import FieldProblem, Problem
 from apps.observations.models import Observation, Photo
+from apps.observations.services.archives import is_archive
 from apps.observations.services.deletion import delete_observation
 from apps.observations.services.intake import (
     RefusedPictureError,
@@ -20,8 +21,6 @@ from apps.observations.services.intake import (
     refusal_message,
 )
 from apps.observations.services.observations import clean_name, create_observation
-
-_ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +113,7 @@ def _take(sent: Sent, index: int, file: UploadedFile[Any]) -> None:
 
 def _refuse_archive(file: UploadedFile[Any]) -> None:
     """Reading an archive is background work with refusals of its own; the website takes them."""
-    file.seek(0)
-    signature = file.read(4)
-    file.seek(0)
-    if signature.startswith(_ZIP_SIGNATURES):
+    if is_archive(file):
         raise RefusedPictureError("archive")
 
 

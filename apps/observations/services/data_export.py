@@ -102,7 +102,7 @@ def _write_zip(export: DataExport, archive: zipfile.ZipFile) -> None:
     user = export.user
     with translation.override(user.language or None):
         archive.writestr("README.txt", _readme())
-    with archive.open("data.json", "w") as raw, io.TextIOWrapper(raw, "utf-8") as text:
+    with archive.open("data.json", "w", force_zip64=True) as raw, io.TextIOWrapper(raw, "utf-8") as text:
         _write_json(text, user)
     with (
         archive.open("detections.csv", "w", force_zip64=True) as raw,
