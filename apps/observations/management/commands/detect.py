@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from apps.observations.models import Label, Survey
 from apps.observations.numbering import reading_order
+from apps.observations.services.exports import csv_cell
 from apps.observations.services.intake import picture_limits, refusal_message
 from apps.training.engine.pictures import PictureError
 from apps.training.engine.types import DetectedBoxes
@@ -154,19 +155,14 @@ def _write_csv(
         for row in _rows(result, version):
             box = row["box"].values()
             texts = [
-                _plain(str(path)),
+                csv_cell(str(path)),
                 row["number"],
-                _plain(row["label"]),
+                csv_cell(row["label"]),
                 row["confidence"],
                 *box,
                 str(version),
             ]
             writer.writerow(texts)
-
-
-def _plain(text: str) -> str:
-    """A text that a spreadsheet does not take for a formula (OWASP, CSV injection)."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _write_coco(
