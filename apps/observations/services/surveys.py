@@ -25,5 +25,7 @@ def create_survey_from_file(*, path: Path) -> Survey:
     for position, row in enumerate(labels):
         if row["code"] not in by_code:
             parent = by_code.get(row.pop("parent", ""))
-            by_code[row["code"]] = Label.objects.create(survey=survey, parent=parent, position=position, **row)
+            by_code[row["code"]] = Label.objects.create(
+                survey=survey, parent=parent, position=position, **row
+            )
     return survey
