@@ -140,6 +140,19 @@ class TestObservations:
             "private",
         ]
 
+    @pytest.mark.parametrize(
+        ("before", "asked", "after"),
+        [("private", "public", "private"), ("private", "hidden", "private"), ("public", "hidden", "hidden")],
+    )
+    def test_the_form_too_leaves_private_what_is_private(self, client, curator, before, asked, after):
+        observation = ObservationFactory(visibility=before)
+        client.force_login(curator)
+        url = reverse("admin:observations_observation_change", args=[observation.pk])
+        posted = client.post(url, form_data(client, url, visibility=asked, title="Moss"))
+        assert posted.status_code == 302
+        observation.refresh_from_db()
+        assert (observation.visibility, observation.title) == (after, "Moss")
+
     def test_deleting_removes_the_files_too(self, act, rows):
         act("delete_selected", rows.observation, post="yes")
         assert not Observation.objects.exists()

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -54,6 +54,14 @@ class ObservationForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         if place := self.instance.location:
             self.initial.update(latitude=place.y, longitude=place.x)
+        # Hidden and shown again, what its contributor keeps private would become public.
+        if visibility := cast("forms.ChoiceField | None", self.fields.get("visibility")):
+            visibility.disabled = self.instance.visibility == Visibility.PRIVATE
+            visibility.choices = [
+                choice
+                for choice in Visibility.choices
+                if visibility.disabled or choice[0] != Visibility.PRIVATE.value
+            ]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
