@@ -81,6 +81,8 @@ class Command(BaseCommand):
                         receive_photo(observation=observation, file=file, name=sample.name)
             sent.touch()
         waiting = Photo.objects.filter(survey=survey).claimable().count()
+        if not waiting:
+            return
         with tqdm(total=waiting, desc="Finding animals on the sample photos", unit="photo") as bar:
             while done := detect_batch():
                 bar.update(done)
