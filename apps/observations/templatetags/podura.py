@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 from django import template
 from django.contrib.gis.geos import Point
 from django.templatetags.static import static
+from django.utils import formats
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import pgettext
@@ -37,6 +38,14 @@ def taxon(label: Label) -> SafeString | str:
 def percent(share: float | None) -> str:
     """0.873 -> "87 %" with a narrow space that does not break."""
     return "" if share is None else f"{share * 100:.0f}\u202f%"
+
+
+@register.filter
+def duration(milliseconds: float) -> str:
+    """A span of time as people read it: "176 ms", from one second on "9.7 s" (a whole plate takes seconds)."""
+    if milliseconds < 1000:
+        return f"{milliseconds:.0f} ms"
+    return f"{formats.localize(round(milliseconds / 1000, 1))} s"
 
 
 @register.simple_tag(takes_context=True)
