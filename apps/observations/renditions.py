@@ -127,7 +127,9 @@ def _text(value: object) -> str:
 
 
 def _clean(text: str) -> str:
-    plain = "".join(c if unicodedata.category(c)[0] not in "CZ" else " " for c in unicodedata.normalize("NFC", text))
+    plain = "".join(
+        c if unicodedata.category(c)[0] not in "CZ" else " " for c in unicodedata.normalize("NFC", text)
+    )
     return " ".join(plain.split())[:120].lstrip("=+-@")
 
 
@@ -181,6 +183,11 @@ def _degrees(values: Any, reference: str, signs: str) -> float | None:
     except (ValueError, ZeroDivisionError, TypeError):
         return None
     total = degrees + minutes / 60 + seconds / 3600
-    if not math.isfinite(total) or min(degrees, minutes, seconds) < 0 or minutes >= 60.001 or seconds >= 60.001:
+    if (
+        not math.isfinite(total)
+        or min(degrees, minutes, seconds) < 0
+        or minutes >= 60.001
+        or seconds >= 60.001
+    ):
         return None
     return -total if letter == signs[1] else total

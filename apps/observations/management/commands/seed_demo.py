@@ -61,7 +61,9 @@ class Command(BaseCommand):
     def send_samples(self, survey: Survey, contributor: User) -> None:
         """Send the sample photos through the same door as everyone's, and detect what waits."""
         samples = sorted((SHIPPED / "samples").glob("*.jpg"))
-        sent = settings.STATE_DIR / "demo_samples_sent"  # once a checkout: what a person deletes stays deleted
+        sent = (
+            settings.STATE_DIR / "demo_samples_sent"
+        )  # once a checkout: what a person deletes stays deleted
         if not sent.exists():
             for index, (place, longitude, latitude, day) in enumerate(PLACES):
                 public_id = uuid.uuid5(uuid.NAMESPACE_URL, f"podura-demo-{index}")
