@@ -105,3 +105,16 @@ def test_what_is_missing_is_said_plainly(survey, folder, tmp_path):
 def test_without_any_survey_the_way_on_is_named(db, folder):
     with pytest.raises(CommandError, match="make run"):
         detect(folder)
+
+
+def test_a_database_that_is_not_prepared_is_said_plainly(db, folder, monkeypatch):
+    from django.db import ProgrammingError
+
+    from apps.observations.management.commands.detect import Command
+
+    def fail(*_args):
+        raise ProgrammingError('relation "observations_survey" does not exist')
+
+    monkeypatch.setattr(Command, "detect", fail)
+    with pytest.raises(CommandError, match="make run"):
+        detect(folder)

@@ -1,13 +1,19 @@
 """The production model on files and folders, from a terminal."""
 
 import csv
+import fcntl
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError, ProgrammingError, connection
 from tqdm import tqdm
 
 from apps.observations.models import Label, Survey
@@ -43,6 +49,16 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            with _database():
+                self.detect(options)
+        except (OperationalError, ProgrammingError) as error:
+            raise CommandError(
+                "The database cannot be used: run `make run` once, or set DATABASE_URL to one that is prepared."
+                f"\n{error}"
+            ) from error
+
+    def detect(self, options: dict[str, Any]) -> None:
         survey = Survey.objects.filter(slug=options["survey"]).select_related("registered_model").first()
         if survey is None:
             known = (
@@ -90,6 +106,33 @@ def _confidence(options: dict[str, Any], survey: Survey) -> float:
     if not 0 < stated < 1:
         raise CommandError("--confidence must lie between 0 and 1.")
     return stated
+
+
+@contextmanager
+def _database() -> Iterator[None]:
+    """Have the checkout's private database run meanwhile, if that is the one in use and it does not run already."""
+    services, state = settings.BASE_DIR / "bin" / "services", settings.STATE_DIR
+    is_private = (
+        not os.environ.get("DATABASE_URL") and (state / "services.json").exists() and services.exists()
+    )
+    try:
+        connection.ensure_connection()
+    except OperationalError:
+        if not is_private:
+            raise
+    else:
+        yield
+        return
+    with (state / "in-use").open("a") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)  # others who end meanwhile do not stop it under us
+        # Output of the command is for its results.
+        subprocess.run([sys.executable, services, "acquire"], check=False, stdout=sys.stderr)
+        try:
+            yield
+        finally:
+            connection.close()
+            fcntl.flock(users, fcntl.LOCK_UN)
+            subprocess.run([sys.executable, services, "release"], check=False, stdout=sys.stderr)
 
 
 def _pictures(paths: list[Path]) -> Iterator[Path]:
