@@ -198,6 +198,27 @@ def test_it_works_as_a_plain_user(checkout):
     assert checkout.query("SELECT 1") == [(1,)]
     assert as_nobody("stop").returncode == 0
 
+    # Root may start them once; the data stays the user's, who can go on afterwards.
+    checkout.services("start")
+    assert checkout.query("SELECT 1") == [(1,)]
+    checkout.services("stop")
+    assert as_nobody("start").returncode == 0
+    assert as_nobody("stop").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="root can become somebody else")
+def test_a_user_is_told_that_the_data_is_roots(checkout):
+    checkout.services("start")
+    checkout.services("stop")
+    done = subprocess.run(
+        ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "/usr/bin/python3",
+         CHECKOUT / "bin" / "services", "start"],
+        env={"PATH": os.environ["PATH"], "PODURA_CHECKOUT": str(checkout.folder)},
+        capture_output=True, text=True, check=False, timeout=60, cwd="/",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "belongs to another user" in done.stderr
+
 
 def test_what_is_not_installed_is_named(checkout):
     script = f"""
