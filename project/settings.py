@@ -57,6 +57,8 @@ def _secret_key(*, debug: bool) -> str:
 # --- Core -----------------------------------------------------------------------------------------------
 DEBUG = env.bool("DEBUG", False)
 DEMO = env.bool("DEMO", False)  # demo accounts and their printed password; `make run` turns it on
+# `manage.py` in a checkout that `make run` prepared works without any variable, beside the running site.
+SELF_CONTAINED = not env.str("DATABASE_URL", "") and bool(_private_services())
 SECRET_KEY = _secret_key(debug=DEBUG or DEMO)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
@@ -356,7 +358,7 @@ MAP_TILE_URL = env.str(
 MAP_TILE_ATTRIBUTION = env.str("MAP_TILE_ATTRIBUTION", "")
 
 # --- Security -------------------------------------------------------------------------------------------
-HTTPS = env.bool("HTTPS", not (DEBUG or DEMO))
+HTTPS = env.bool("HTTPS", not (DEBUG or DEMO or SELF_CONTAINED))
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
@@ -390,7 +392,9 @@ METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 READY_MAX_WAIT_SECONDS = env.int("READY_MAX_WAIT_SECONDS", 3600)  # older waiting work: /readyz says 503
 
 # --- Logs -----------------------------------------------------------------------------------------------
-LOG_FORMAT = _one_of("LOG_FORMAT", "console" if DEBUG or DEMO else "json", ("json", "console"))
+LOG_FORMAT = _one_of(
+    "LOG_FORMAT", "console" if DEBUG or DEMO or SELF_CONTAINED else "json", ("json", "console")
+)
 LOG_LEVEL = _one_of("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
 DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True  # ApiGuardMiddleware has checked or replaced it
