@@ -7,7 +7,7 @@ import factory
 from django.core.files.base import ContentFile
 from factory.django import DjangoModelFactory
 
-from apps.accounts.models import User
+from apps.accounts.models import ApiClient, User
 from apps.observations.models import Comment, Detection, Label, Observation, Photo, Survey
 from apps.training.models import ModelVersion, RegisteredModel
 
@@ -27,6 +27,14 @@ class UserFactory(DjangoModelFactory[User]):
     email = factory.Sequence(lambda n: f"person{n}@podura.example")
     display_name = factory.Sequence(lambda n: f"Person {n}")
     password = factory.django.Password(PASSWORD)
+
+
+class ApiClientFactory(DjangoModelFactory[ApiClient]):
+    class Meta:
+        model = ApiClient
+
+    owner = factory.SubFactory(UserFactory)
+    name = factory.Sequence(lambda n: f"App {n}")
 
 
 class RegisteredModelFactory(DjangoModelFactory[RegisteredModel]):

@@ -78,14 +78,6 @@ def write_to(*, user: User, template: str, context: dict[str, Any], key: str | N
     queue_mail(recipient=user.email, subject=subject, body=body, key=key)
 
 
-def create_api_client(*, owner: User, name: str) -> tuple[ApiClient, str]:
-    """A client and its secret, which is shown now and never again."""
-    client = ApiClient(owner=owner, name=name)
-    secret = client.new_secret()
-    client.save()
-    return client, secret
-
-
 def revoke_api_client(*, client: ApiClient) -> None:
     """Its tokens end with the next request."""
     ApiClient.objects.filter(pk=client.pk).update(is_active=False)

@@ -7,15 +7,15 @@ from django.test import Client
 from apps.accounts.api.tokens import give_tokens, renew
 from apps.accounts.mails import queue_mail
 from apps.accounts.models import ApiClient, OutgoingMail, User
-from apps.accounts.services import close_account, create_api_client
-from tests.factories import PASSWORD, UserFactory
+from apps.accounts.services import close_account
+from tests.factories import PASSWORD, ApiClientFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
 
 
 def test_sessions_passwords_tokens_and_apps_end_at_once(signed_in, person):
     tokens = give_tokens(user=person)
-    create_api_client(owner=person, name="Field app")
+    ApiClientFactory(owner=person, name="Field app")
     email = person.email
     close_account(user=person)
     assert signed_in.get("/account/").status_code == 302

@@ -8,9 +8,8 @@ from django.utils.translation import override
 
 from apps.accounts.curators import GROUP_NAME
 from apps.accounts.models import ApiClient
-from apps.accounts.services import create_api_client
 from tests.accounts.conftest import verified
-from tests.factories import UserFactory
+from tests.factories import ApiClientFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
 URL = "/account/"
@@ -62,8 +61,8 @@ def test_a_form_without_the_csrf_token_is_refused(person):
 
 
 def test_one_sees_and_revokes_only_ones_own_apps(signed_in, person):
-    mine, _secret = create_api_client(owner=person, name="Field app")
-    other, _secret = create_api_client(owner=UserFactory.create(), name="Somebody's app")
+    mine = ApiClientFactory(owner=person, name="Field app")
+    other = ApiClientFactory(owner=UserFactory.create(), name="Somebody's app")
     page = signed_in.get(URL).content.decode()
     assert "Field app" in page
     assert "Somebody" not in page
@@ -81,7 +80,7 @@ def test_the_page_takes_the_same_queries_for_one_app_as_for_twenty(
     signed_in, person, django_assert_max_num_queries
 ):
     for index in range(20):
-        create_api_client(owner=person, name=f"App {index}")
+        ApiClientFactory(owner=person, name=f"App {index}")
     with django_assert_max_num_queries(9):
         signed_in.get(URL)
 
