@@ -48,6 +48,11 @@ class User(AbstractUser):
         choices=settings.LANGUAGES,
         help_text=_("Of the mails we send you."),
     )
+    wants_news = models.BooleanField(
+        _("news about my photos by mail"),
+        default=True,
+        help_text=_("At most one mail a day, when experts have looked at your photos."),
+    )
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []

@@ -1,9 +1,11 @@
 """Registering and promoting model versions."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import structlog
 from django.core.files import File
 from django.db import transaction
 from django.db.models import Max
@@ -11,6 +13,9 @@ from django.utils import timezone
 
 from apps.training.engine.weights import file_sha256, read_metadata
 from apps.training.models import ModelVersion, RegisteredModel
+from apps.training.signals import model_promoted
+
+logger = structlog.get_logger(__name__)
 
 
 def register_model_version(
@@ -62,5 +67,12 @@ def promote(*, version: ModelVersion) -> ModelVersion:
         current.stage = ModelVersion.Stage.PRODUCTION
         current.promoted_at = timezone.now()
         current.save(update_fields=["stage", "promoted_at"])
+        transaction.on_commit(partial(_tell, current))
     version.stage, version.promoted_at = current.stage, current.promoted_at
     return version
+
+
+def _tell(version: ModelVersion) -> None:
+    for receiver, answer in model_promoted.send_robust(sender=ModelVersion, model_version=version):
+        if isinstance(answer, Exception):
+            logger.error("signal_receiver_failed", receiver=str(receiver), exc_info=answer)

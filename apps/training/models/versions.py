@@ -1,4 +1,4 @@
-"""The model factory's tables: registered models and their versions."""
+"""Registered models and their versions."""
 
 from django.core.files.storage import Storage, storages
 from django.core.validators import RegexValidator

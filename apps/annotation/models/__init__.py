@@ -1,0 +1,28 @@
+"""The experts' loop: queue, answers, agreement, and the jobs around them."""
+
+from apps.annotation.models.agreement import AnswerComparison, GoldenPhoto, GoldenResult
+from apps.annotation.models.answers import AnnotatedBox, Annotation, LabelProposal
+from apps.annotation.models.jobs import DatasetFreeze, DatasetImport, QueueUpdate
+from apps.annotation.models.policy import AnnotationPolicy
+from apps.annotation.models.reviews import ContributorNews, Review
+from apps.annotation.models.tasks import AnnotationTask, Arm, Assignment, GroupKey, PhotoGroup
+
+__all__ = [
+    "AnnotatedBox",
+    "Annotation",
+    "AnnotationPolicy",
+    "AnnotationTask",
+    "AnswerComparison",
+    "Arm",
+    "Assignment",
+    "ContributorNews",
+    "DatasetFreeze",
+    "DatasetImport",
+    "GoldenPhoto",
+    "GoldenResult",
+    "GroupKey",
+    "LabelProposal",
+    "PhotoGroup",
+    "QueueUpdate",
+    "Review",
+]

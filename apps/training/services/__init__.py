@@ -1,0 +1,5 @@
+"""Every write of the model factory that is more than one row."""
+
+from apps.training.services.registry import promote, register_model_version
+
+__all__ = ["promote", "register_model_version"]

@@ -1,0 +1,6 @@
+"""News from training to the apps that stand to its right."""
+
+from django.dispatch import Signal
+
+model_promoted = Signal()
+"""Sent after a promotion or roll-back is committed: `model_version: ModelVersion` (the new production version)."""
