@@ -204,6 +204,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": JOB_SWEEP_SECONDS,
         "options": {"expires": JOB_SWEEP_SECONDS},
     },
+    "sweep-annotation": {
+        "task": "apps.annotation.tasks.sweep",
+        "schedule": JOB_SWEEP_SECONDS,
+        "options": {"expires": JOB_SWEEP_SECONDS},
+    },
     "send-mails": {
         "task": "apps.accounts.tasks.send_mails",
         "schedule": JOB_SWEEP_SECONDS,

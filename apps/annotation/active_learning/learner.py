@@ -104,9 +104,7 @@ class FineTuning:
     def _look_at(self, detector: Detector, pool: LabelledPictures) -> BoxScores:
         paths = [picture.path for picture in pool.pictures]
         p1, p2, offsets = [np.zeros(0)], [np.zeros(0)], [0]
-        for path, found in zip(
-            paths, detector.detect_files(paths, confidence=self.confidence), strict=True
-        ):
+        for path, found in zip(paths, detector.detect_files(paths, confidence=self.confidence), strict=True):
             if not isinstance(found, DetectedBoxes):
                 raise ValueError(f"{path.name}: {found}")  # noqa: TRY004 - a wrong file, not a wrong type
             best, second = top_two(found.class_scores)

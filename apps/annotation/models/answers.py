@@ -21,7 +21,9 @@ class LabelProposal(models.Model):
         ACCEPTED = "accepted", _("accepted")
         REFUSED = "refused", _("refused")
 
-    survey = models.ForeignKey(Survey, models.CASCADE, related_name="label_proposals", verbose_name=_("survey"))
+    survey = models.ForeignKey(
+        Survey, models.CASCADE, related_name="label_proposals", verbose_name=_("survey")
+    )
     name = models.CharField(_("proposed name"), max_length=160)
     status = models.CharField(
         _("status"), max_length=10, choices=Status, default=Status.PENDING, editable=False
@@ -31,7 +33,12 @@ class LabelProposal(models.Model):
     )
     created_at = models.DateTimeField(_("proposed at"), db_default=Now(), editable=False)
     label = models.ForeignKey(
-        Label, models.SET_NULL, null=True, related_name="+", editable=False, verbose_name=_("label made of it")
+        Label,
+        models.SET_NULL,
+        null=True,
+        related_name="+",
+        editable=False,
+        verbose_name=_("label made of it"),
     )
     decided_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,

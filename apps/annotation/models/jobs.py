@@ -122,7 +122,12 @@ class DatasetImport(LeasedWork):
         _("make missing labels"), default=False, help_text=_("Else an unknown label refuses the import.")
     )
     observation = models.ForeignKey(
-        Observation, models.SET_NULL, null=True, related_name="+", editable=False, verbose_name=_("observation")
+        Observation,
+        models.SET_NULL,
+        null=True,
+        related_name="+",
+        editable=False,
+        verbose_name=_("observation"),
     )
     is_checked = models.BooleanField(_("checked"), default=False, editable=False)
     problems = models.JSONField(_("problems"), default=list, editable=False)

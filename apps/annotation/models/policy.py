@@ -35,7 +35,9 @@ class AnnotationPolicy(models.Model):
         _("order of the queue"), max_length=20, choices=Strategy, default=Strategy.MARGIN_SUM
     )
     top_k = models.PositiveSmallIntegerField(
-        _("k of the k most uncertain boxes"), default=5, validators=[MinValueValidator(1), MaxValueValidator(100)]
+        _("k of the k most uncertain boxes"),
+        default=5,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
     )
     doubtful_below = models.FloatField(
         _("low confidence is below"), default=0.40, validators=[MinValueValidator(0.01), MaxValueValidator(1)]
@@ -63,7 +65,9 @@ class AnnotationPolicy(models.Model):
         _("control arm"),
         default=0.10,
         validators=[MinValueValidator(0), MaxValueValidator(0.5)],
-        help_text=_("Share of the photos drawn at random, whatever the model thinks; they are the test split."),
+        help_text=_(
+            "Share of the photos drawn at random, whatever the model thinks; they are the test split."
+        ),
     )
     validation_share = models.FloatField(
         _("validation share"),
@@ -106,7 +110,9 @@ class AnnotationPolicy(models.Model):
                 & Q(control_fraction__lt=1 - F("validation_share")),
             ),
             models.CheckConstraint(name="policy_experts", condition=Q(experts_per_photo__gte=1)),
-            models.CheckConstraint(name="policy_golden", condition=Q(golden_rate__gte=0, golden_rate__lte=0.5)),
+            models.CheckConstraint(
+                name="policy_golden", condition=Q(golden_rate__gte=0, golden_rate__lte=0.5)
+            ),
         ]
 
     def __str__(self) -> str:

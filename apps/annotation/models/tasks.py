@@ -27,7 +27,9 @@ class PhotoGroup(models.Model):
     survey = models.ForeignKey(Survey, models.CASCADE, related_name="+", verbose_name=_("survey"))
     arm = models.CharField(_("arm"), max_length=10, choices=Arm)
     split = models.CharField(_("split"), max_length=10, choices=Split)
-    draw = models.FloatField(_("draw"), help_text=_("Between 0 and 1, from the survey's seed and the group's first photo."))
+    draw = models.FloatField(
+        _("draw"), help_text=_("Between 0 and 1, from the survey's seed and the group's first photo.")
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:
@@ -151,10 +153,14 @@ class AnnotationTask(models.Model):
                 name="task_queue",
             ),
             models.Index(
-                fields=["survey", "draw", "id"], condition=Q(state="waiting", arm="control"), name="task_control"
+                fields=["survey", "draw", "id"],
+                condition=Q(state="waiting", arm="control"),
+                name="task_control",
             ),
             models.Index(fields=["survey", "state", "-score", "id"], name="task_console"),
-            models.Index(fields=["survey", "-accepted_at"], condition=Q(accepted__isnull=False), name="task_accepted"),
+            models.Index(
+                fields=["survey", "-accepted_at"], condition=Q(accepted__isnull=False), name="task_accepted"
+            ),
         ]
         constraints = [
             models.CheckConstraint(

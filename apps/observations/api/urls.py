@@ -6,7 +6,6 @@ from apps.accounts.api.views import TokenRefreshView, TokenView
 from apps.observations.api import views
 from apps.observations.api.identify import IdentifyView
 
-app_name = "v1"
 urlpatterns: list[URLPattern | URLResolver] = [
     path("token/", TokenView.as_view(), name="token"),
     path("token/refresh/", TokenRefreshView.as_view(), name="token-refresh"),

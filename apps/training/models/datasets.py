@@ -36,7 +36,9 @@ class Dataset(models.Model):
         editable=False,
         verbose_name=_("registered model"),
     )
-    digest = models.CharField(_("digest (SHA-256)"), max_length=64, validators=[sha256_validator], editable=False)
+    digest = models.CharField(
+        _("digest (SHA-256)"), max_length=64, validators=[sha256_validator], editable=False
+    )
     labels = models.JSONField(_("label codes, in fixed order"), editable=False)
     manifest = models.FileField(
         _("manifest"), storage=private_storage, upload_to="datasets/", max_length=200, editable=False
@@ -123,7 +125,9 @@ class DatasetExport(LeasedWork):
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", verbose_name=_("asked for by")
     )
-    file = models.FileField(storage=private_storage, upload_to="dataset-exports/", max_length=200, editable=False)
+    file = models.FileField(
+        storage=private_storage, upload_to="dataset-exports/", max_length=200, editable=False
+    )
     size_bytes = models.PositiveBigIntegerField(_("size in bytes"), null=True, editable=False)
     photos_done = models.PositiveIntegerField(_("photos packed"), default=0, editable=False)
     created_at = models.DateTimeField(_("asked for at"), db_default=Now(), editable=False)

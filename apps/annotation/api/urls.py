@@ -1,0 +1,5 @@
+"""The routes under /api/v1/annotation/."""
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []

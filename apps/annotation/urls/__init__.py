@@ -1,0 +1,6 @@
+"""The experts' pages, by what they are for."""
+
+from apps.annotation.urls import agreement, home, review, task
+
+app_name = "annotation"
+urlpatterns = [*home.urlpatterns, *task.urlpatterns, *review.urlpatterns, *agreement.urlpatterns]
