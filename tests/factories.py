@@ -115,6 +115,10 @@ class DetectionFactory(DjangoModelFactory[Detection]):
     photo = factory.SubFactory(PhotoFactory)
     model_version = factory.SubFactory(ModelVersionFactory)
     number = factory.Sequence(lambda n: n + 1)
+    # Boxes beyond those counted are the weak ones, as detection numbers them.
+    is_weak = factory.LazyAttribute(
+        lambda box: box.photo.detection_count is not None and box.number > box.photo.detection_count
+    )
     label = factory.SubFactory(LabelFactory, survey=factory.SelfAttribute("..photo.survey"))
     score = 0.9
     class_scores = factory.LazyFunction(lambda: [0.9])

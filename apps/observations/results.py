@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from django.db.models import Count, F, QuerySet
+from django.db.models import Count, QuerySet
 
 from apps.observations.models import Comment, Detection, Label, Observation, Photo
 
@@ -52,7 +52,7 @@ def named_boxes(photo: Photo) -> list[NamedBox]:
     labels = {label.pk: label for label in Label.objects.filter(survey=photo.survey_id)}
     by_code = {label.code: label for label in labels.values()}
     names: list[Label | str] = [by_code.get(code, code) for code in version.labels]
-    rows = Detection.objects.filter(photo=photo, model_version=version).order_by("number")
+    rows = Detection.objects.shown().filter(photo=photo, model_version=version).order_by("number")
     return [_named_box(row, labels[row.label_id], names, photo) for row in rows]
 
 
@@ -75,7 +75,8 @@ def _named_box(row: Detection, label: Label, names: Sequence[Label | str], photo
 def label_counts(observation: Observation) -> list[LabelCount]:
     """How many animals of each label all photos of an observation show; the most frequent first."""
     counted = (
-        Detection.objects.filter(photo__observation=observation, model_version=F("photo__model_version"))
+        Detection.objects.filter(photo__observation=observation)
+        .current()
         .order_by()
         .values_list("label")
         .annotate(animals=Count("pk"))

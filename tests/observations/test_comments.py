@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def photo() -> Photo:
     version = ModelVersionFactory.create()
-    photo = PhotoFactory.create(model_version=version, status="done", detection_count=1)
+    photo = PhotoFactory.create(model_version=version, status="done", detection_count=3)
     DetectionFactory.create(photo=photo, model_version=version, number=3)
     return photo
 

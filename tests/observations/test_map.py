@@ -86,7 +86,7 @@ class TestData:
         label, version = LabelFactory(), ModelVersionFactory()
         observation = found_at(*PARIS, survey=label.survey, observed_at=datetime(2026, 5, 2, 12, tzinfo=UTC))
         photo = PhotoFactory(observation=observation, status="done", model_version=version, detection_count=1)
-        DetectionFactory(photo=photo, label=label, model_version=version)
+        DetectionFactory(photo=photo, label=label, model_version=version, number=1)
         found_at(*PARIS)
         slug = label.survey.slug
         assert data(client)["total"] == 2

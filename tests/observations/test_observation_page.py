@@ -74,7 +74,7 @@ def test_photos_are_paged_by_key_forwards_and_back(
 def test_animals_are_counted_by_label_for_the_shown_version_only(client: Client, folder: Observation) -> None:
     version, older = ModelVersionFactory.create_batch(2)
     label = LabelFactory.create(survey=folder.survey, scientific_name="Podura aquatica")
-    Photo.objects.filter(observation=folder).update(model_version=version)
+    Photo.objects.filter(observation=folder).update(model_version=version, detection_count=1)
     for photo in folder.photos.all():
         DetectionFactory.create(photo=photo, model_version=version, label=label, number=1)
         DetectionFactory.create(photo=photo, model_version=older, label=label, number=1)

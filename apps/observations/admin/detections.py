@@ -1,9 +1,32 @@
+from typing import Any
+
 from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from apps.common.admin_base import ReadOnlyAdmin, display
 from apps.observations.models import Detection
+
+
+class StrengthFilter(admin.SimpleListFilter):
+    """The list shows what everyone sees, unless a curator asks for the weak boxes."""
+
+    title = _("confidence")
+    parameter_name = "strength"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("weak", _("Weak: kept for experts only")), ("all", _("All"))]
+
+    def choices(self, changelist: Any) -> Any:
+        first, *others = super().choices(changelist)
+        return [{**first, "display": _("Shown")}, *others]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Detection]) -> QuerySet[Detection]:
+        if self.value() == "all":
+            return queryset
+        return queryset.filter(is_weak=self.value() == "weak")
 
 
 @admin.register(Detection)
@@ -12,11 +35,21 @@ class DetectionAdmin(ReadOnlyAdmin):
 
     list_display = ("number_shown", "label", "confidence", "photo", "model_version", "size")
     list_select_related = ("label", "photo", "model_version__registered_model")
-    list_filter = ("label__survey", "label")
+    list_filter = (StrengthFilter, "label__survey", "label")
     ordering = ("-pk",)
     identity_lookups = {"uuid": "photo__public_id", "number": "pk"}
     search_help_text = _("The photo's identifier (UUID)")
-    fields = ("photo", "number", "label", "confidence", "size", "corner", "model_version", "scores")
+    fields = (
+        "photo",
+        "number",
+        "label",
+        "confidence",
+        "is_weak",
+        "size",
+        "corner",
+        "model_version",
+        "scores",
+    )
 
     def view_on_site(self, detection: Detection) -> str:
         return reverse("observations:photo", args=[detection.photo.public_id])

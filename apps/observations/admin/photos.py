@@ -125,8 +125,10 @@ class PhotoAdmin(DeletedByService, JobAdmin):
 
     @display(description=_("photo with boxes"))
     def picture(self, photo: Photo) -> str:
-        boxes = Detection.objects.filter(photo=photo, model_version=photo.model_version_id).select_related(
-            "label"
+        boxes = (
+            Detection.objects.shown()
+            .filter(photo=photo, model_version=photo.model_version_id)
+            .select_related("label")
         )
         context = {
             "photo": photo,

@@ -51,7 +51,11 @@ class SurveyAdmin(FastAdmin):
         (
             _("Detection"),
             {
-                "fields": ("registered_model", ("confidence_threshold", "object_size_px"), "minimum_photos"),
+                "fields": (
+                    "registered_model",
+                    ("confidence_threshold", "kept_threshold"),
+                    ("object_size_px", "minimum_photos"),
+                ),
                 "description": _("A new threshold or size counts for photos detected from now on."),
             },
         ),

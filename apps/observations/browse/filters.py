@@ -211,7 +211,9 @@ class BrowseForm(forms.Form):
         if self.chosen("animals"):
             condition &= Q(detection_count__gt=0)
         if ids := self.label_ids:
-            boxes = Detection.objects.filter(photo=OuterRef("pk"), model_version=OuterRef("model_version"))
+            boxes = Detection.objects.shown().filter(
+                photo=OuterRef("pk"), model_version=OuterRef("model_version")
+            )
             condition &= Q(Exists(boxes.filter(label__in=ids, score__gte=score)))
         elif score:
             condition &= Q(detection_count__gt=0, best_score__gte=score)

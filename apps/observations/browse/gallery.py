@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db.models import Count, F
+from django.db.models import Count
 from django.utils.translation import gettext as _
 
 from apps.observations.browse.filters import BrowseForm
@@ -81,7 +81,8 @@ def gallery_page(form: BrowseForm, *, before: int | None = None) -> GalleryPage:
 def labels_of(photos: Collection[Photo]) -> dict[int, list[tuple[Label, int]]]:
     """Labels of the shown boxes of each photo with their number, the most frequent first; two queries."""
     counted: Any = (
-        Detection.objects.filter(photo__in=photos, model_version=F("photo__model_version"))
+        Detection.objects.filter(photo__in=photos)
+        .current()
         .order_by()
         .values("photo", "label")
         .annotate(boxes=Count("pk"))

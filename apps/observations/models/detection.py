@@ -12,9 +12,21 @@ from apps.training.models import ModelVersion
 
 
 class DetectionQuerySet(models.QuerySet["Detection"]):
-    def current(self) -> Self:
-        """Those of the version whose result the photo shows, in the order of their numbers."""
+    def shown(self) -> Self:
+        """Those at or above the survey's confidence threshold when they were detected, of any version."""
+        return self.filter(is_weak=False)
+
+    def with_weak(self) -> Self:
+        """All of the version whose result the photo shows, in the order of their numbers: the weak ones last."""
         return self.filter(model_version=F("photo__model_version")).order_by("photo", "number")
+
+    def current(self) -> Self:
+        """What the photo shows: `with_weak` without the weak ones."""
+        return self.with_weak().shown()
+
+    def weak(self) -> Self:
+        """Those of the shown version that are kept for experts only."""
+        return self.with_weak().filter(is_weak=True)
 
 
 class Detection(models.Model):
@@ -22,6 +34,10 @@ class Detection(models.Model):
 
     Pixel coordinates of the upright photo, origin top left, x to the right, y down. `class_scores` is the whole
     class vector in the order of `model_version.labels`; `score` is its maximum (0-1, uncalibrated).
+
+    A *weak* box lies below what the survey shows. It is kept for the experts' drawing page and is never part of what
+    the public sees, counts or finds. Weak boxes of a photo are numbered after the shown ones, so that those
+    shown are 1 to `photo.detection_count`.
     """
 
     photo = models.ForeignKey(Photo, models.CASCADE, related_name="detections", verbose_name=_("photo"))
@@ -31,6 +47,7 @@ class Detection(models.Model):
     number = models.PositiveIntegerField(_("number"))
     label = models.ForeignKey(Label, models.PROTECT, related_name="detections", verbose_name=_("label"))
     score = models.FloatField(_("confidence"))
+    is_weak = models.BooleanField(_("weak"), default=False, db_default=False)
     class_scores = ArrayField(models.FloatField(), verbose_name=_("class scores"))
     x_min = models.FloatField()
     y_min = models.FloatField()
@@ -50,7 +67,10 @@ class Detection(models.Model):
         verbose_name_plural = _("detections")
         ordering = ["photo", "number"]
         indexes = [
-            models.Index(fields=["label", "-photo", "-score"], name="detection_label"),
+            # Weak boxes may be many times as many as the shown ones, and nobody looks for them by their label.
+            models.Index(
+                fields=["label", "-photo", "-score"], condition=Q(is_weak=False), name="detection_label_shown"
+            ),
         ]
         constraints = [
             models.UniqueConstraint(

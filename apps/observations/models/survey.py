@@ -34,7 +34,15 @@ class Survey(models.Model):
         _("confidence threshold"),
         default=0.25,
         validators=[MinValueValidator(0.01), MaxValueValidator(0.99)],
-        help_text=_("Boxes below it are not kept."),
+        help_text=_("Weaker boxes are not shown."),
+    )
+    kept_threshold = models.FloatField(
+        _("lowest confidence kept"),
+        default=0.05,
+        validators=[MinValueValidator(0.01), MaxValueValidator(0.99)],
+        help_text=_(
+            "Weaker boxes that experts can still look at while they draw. Not above the confidence threshold."
+        ),
     )
     object_size_px = models.FloatField(
         _("typical animal size (px)"),
@@ -56,6 +64,15 @@ class Survey(models.Model):
         verbose_name = _("survey")
         verbose_name_plural = _("surveys")
         ordering = ["position", "slug"]
+        constraints = [
+            models.CheckConstraint(
+                name="survey_keeps_what_it_shows",
+                condition=models.Q(kept_threshold__lte=models.F("confidence_threshold")),
+                violation_error_message=_(
+                    "The lowest confidence kept cannot be above the confidence threshold: boxes that are shown must be kept."
+                ),
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -49,7 +49,9 @@ def add_comment(
 
 def _box(photo: Photo | None, number: int) -> Detection:
     box = (
-        Detection.objects.filter(photo=photo, model_version=photo.model_version_id, number=number).first()
+        Detection.objects.shown()
+        .filter(photo=photo, model_version=photo.model_version_id, number=number)
+        .first()
         if photo is not None
         else None
     )

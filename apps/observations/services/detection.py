@@ -170,7 +170,7 @@ class _Flow:
             with self._leases:
                 results = detect(
                     self._pictures(),
-                    confidence=self._survey.confidence_threshold,
+                    confidence=self._survey.kept_threshold,
                     object_size_px=self._survey.object_size_px,
                     limits=picture_limits(),
                 )

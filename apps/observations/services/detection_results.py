@@ -25,17 +25,21 @@ Outcome = DetectedBoxes | str
 """The boxes on a photo, or the code of the reason why there are none."""
 
 _MAX_SIDE_PX = 30_000
+_MAX_WEAK_BOXES = 3_000
+"""The best of so many are kept of a photo: a picture of noise must not fill the table."""
 
 # Written by hand, one statement a batch and table: bulk_create and bulk_update took 5 ms a photo, a fifth of what the
 # model itself takes; these take less than one.
 _UPSERT_BOXES = """
 INSERT INTO observations_detection AS box
-    (model_version_id, photo_id, number, label_id, score, class_scores, x_min, y_min, x_max, y_max)
-SELECT %s, photo_id, number, label_id, score, class_scores::float8[], x_min, y_min, x_max, y_max
-FROM unnest(%s::bigint[], %s::int[], %s::bigint[], %s::float8[], %s::text[], %s::float8[], %s::float8[], %s::float8[],
-    %s::float8[]) AS found (photo_id, number, label_id, score, class_scores, x_min, y_min, x_max, y_max)
+    (model_version_id, photo_id, number, label_id, score, is_weak, class_scores, x_min, y_min, x_max, y_max)
+SELECT %s, photo_id, number, label_id, score, is_weak, class_scores::float8[], x_min, y_min, x_max, y_max
+FROM unnest(%s::bigint[], %s::int[], %s::bigint[], %s::float8[], %s::bool[], %s::text[], %s::float8[], %s::float8[],
+    %s::float8[], %s::float8[])
+    AS found (photo_id, number, label_id, score, is_weak, class_scores, x_min, y_min, x_max, y_max)
 ON CONFLICT (photo_id, model_version_id, number) DO UPDATE SET
-    label_id = excluded.label_id, score = excluded.score, class_scores = excluded.class_scores,
+    label_id = excluded.label_id, score = excluded.score, is_weak = excluded.is_weak,
+    class_scores = excluded.class_scores,
     x_min = excluded.x_min, y_min = excluded.y_min, x_max = excluded.x_max, y_max = excluded.y_max
 """
 _SURPLUS_BOXES = """
@@ -73,7 +77,10 @@ def save_outcomes(
         )
         found = {photo: outcome for photo in held if isinstance(outcome := outcomes[photo.pk], DetectedBoxes)}
         labels = _labels(survey, version) if found else []
-        boxes = {photo: detections(photo, version, labels, result) for photo, result in found.items()}
+        boxes = {
+            photo: detections(photo, version, labels, result, shown_from=survey.confidence_threshold)
+            for photo, result in found.items()
+        }
         if boxes:
             _replace_boxes(version, boxes)
         _settle(version, held, outcomes, boxes)
@@ -90,9 +97,12 @@ def save_outcomes(
 
 
 def detections(
-    photo: Photo, version: ModelVersion, labels: list[Label], result: DetectedBoxes
+    photo: Photo, version: ModelVersion, labels: list[Label], result: DetectedBoxes, *, shown_from: float
 ) -> list[Detection]:
-    """Unsaved rows, numbered in reading order; a box without area inside the photo is left out."""
+    """Unsaved rows: those with at least the score `shown_from` in reading order, then the weak ones in theirs.
+
+    A box without area inside the photo is left out.
+    """
     limits = np.array([result.width_px, result.height_px] * 2, np.float64).clip(0, _MAX_SIDE_PX)
     boxes = np.minimum(result.boxes_xyxy_px.astype(np.float64).clip(0), limits)
     scores = result.class_scores.astype(np.float64).clip(0, 1)
@@ -102,15 +112,19 @@ def detections(
         & (boxes[:, 2] > boxes[:, 0])
         & (boxes[:, 3] > boxes[:, 1])
     )
-    kept = np.flatnonzero(is_sound)
-    order = kept[reading_order(boxes[kept])]
+    best = scores.max(axis=1, initial=0.0)
+    shown = np.flatnonzero(is_sound & (best >= shown_from))
+    weak = np.flatnonzero(is_sound & (best < shown_from))
+    weak = weak[np.argsort(-best[weak], kind="stable")[:_MAX_WEAK_BOXES]]
+    order = np.concatenate([kept[reading_order(boxes[kept])] for kept in (shown, weak)])
     return [
         Detection(
             photo=photo,
             model_version=version,
             number=number,
             label=labels[int(result.labels[index])],
-            score=float(scores[index].max()),
+            score=float(best[index]),
+            is_weak=number > len(shown),
             class_scores=scores[index].tolist(),
             **dict(zip(("x_min", "y_min", "x_max", "y_max"), boxes[index].tolist(), strict=True)),
         )
@@ -155,6 +169,7 @@ def _replace_boxes(version: ModelVersion, boxes: Mapping[Photo, list[Detection]]
         [row.number for row in rows],
         [row.label_id for row in rows],
         [row.score for row in rows],
+        [row.is_weak for row in rows],
         ["{" + ",".join(map(repr, row.class_scores)) + "}" for row in rows],
         *([getattr(row, name) for row in rows] for name in ("x_min", "y_min", "x_max", "y_max")),
     ]
@@ -181,7 +196,7 @@ def _settle(
         if isinstance(outcome, str):
             rows.append((photo.pk, WorkStatus.FAILED.value, outcome, None, None, None, None))
             continue
-        found = boxes[photo]
+        found = [box for box in boxes[photo] if not box.is_weak]
         duration_ms = outcome.duration_ms if math.isfinite(outcome.duration_ms) else None
         best = max((box.score for box in found), default=None)
         rows.append((photo.pk, WorkStatus.DONE.value, "", version.pk, len(found), best, duration_ms))

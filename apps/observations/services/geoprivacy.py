@@ -169,8 +169,8 @@ def _to_be_blurred(observations: Collection[Observation]) -> set[int | None]:
     """Primary keys of those whose place must not be public (None stands for the one not saved yet).
 
     In a survey with sensitive labels a place is also blurred as long as a photo waits for its detection: what was
-    published exactly before the rare animal was found cannot be taken back. Boxes of all model versions count, so
-    that a new version that misses the animal does not publish its place.
+    published exactly before the rare animal was found cannot be taken back. Shown boxes of all model versions count, so
+    that a new version that misses the animal does not publish its place; weak ones do not, or noise would blur everything.
     """
     hidden: set[int | None] = {
         row.pk for row in observations if row.survey.geoprivacy == Survey.GeoPrivacy.OBSCURED
@@ -182,7 +182,7 @@ def _to_be_blurred(observations: Collection[Observation]) -> set[int | None]:
     if not asked:
         return hidden
     ids = [row.pk for row in asked]  # a new one's None matches nothing
-    found = Detection.objects.filter(photo__observation__in=ids, label__in=labels)
+    found = Detection.objects.shown().filter(photo__observation__in=ids, label__in=labels)
     photos = Photo.objects.filter(observation__in=ids)
     settled = set(photos.values_list("observation", flat=True))
     settled -= set(photos.exclude(status=WorkStatus.DONE).values_list("observation", flat=True))

@@ -160,7 +160,9 @@ def _answer(data: bytes, survey_id: int) -> dict[str, Any]:
 
 
 def _as_listed(result: DetectedBoxes, survey: Survey, version: ModelVersion) -> dict[str, Any]:
-    rows = detections(Photo(), version, labels_of(survey, version.labels), result)
+    rows = detections(
+        Photo(), version, labels_of(survey, version.labels), result, shown_from=survey.confidence_threshold
+    )
     return {
         "width": result.width_px,
         "height": result.height_px,
@@ -175,6 +177,7 @@ def _as_listed(result: DetectedBoxes, survey: Survey, version: ModelVersion) -> 
                 "model_version": str(version),
             }
             for row in rows
+            if not row.is_weak
         ],
     }
 
