@@ -32,7 +32,7 @@ class PhotoGroupFactory(DjangoModelFactory[PhotoGroup]):
 
     survey = factory.SubFactory(SurveyFactory)
     arm = "active"
-    split = "train"
+    split = factory.LazyAttribute(lambda group: "test" if group.arm == "control" else "train")
     draw = 0.5
 
 
@@ -42,6 +42,7 @@ class TaskFactory(DjangoModelFactory[AnnotationTask]):
 
     photo = factory.SubFactory(PhotoFactory)
     survey = factory.SelfAttribute("photo.survey")
+    arm = "active"
     group = factory.SubFactory(
         PhotoGroupFactory, survey=factory.SelfAttribute("..survey"), arm=factory.SelfAttribute("..arm")
     )

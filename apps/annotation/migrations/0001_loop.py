@@ -156,7 +156,7 @@ class Migration(migrations.Migration):
                 ('finished_at', models.DateTimeField(editable=False, null=True, verbose_name='finished at')),
                 ('dataset', models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='training.dataset', verbose_name='dataset')),
                 ('requested_by', models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='asked for by')),
-                ('survey', models.ForeignKey(editable=False, on_delete=django.db.models.deletion.CASCADE, related_name='freezes', to='observations.survey', verbose_name='survey')),
+                ('survey', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='freezes', to='observations.survey', verbose_name='survey')),
             ],
             options={
                 'verbose_name': 'freezing of a dataset',

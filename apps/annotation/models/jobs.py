@@ -67,7 +67,7 @@ class DatasetFreeze(LeasedWork):
     """As leased work: freezing the accepted answers of a survey into a dataset."""
 
     survey = models.ForeignKey(
-        Survey, models.CASCADE, related_name="freezes", verbose_name=_("survey"), editable=False
+        Survey, models.CASCADE, related_name="freezes", verbose_name=_("survey")
     )
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
