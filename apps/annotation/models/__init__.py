@@ -2,6 +2,7 @@
 
 from apps.annotation.models.agreement import AnswerComparison, GoldenPhoto, GoldenResult
 from apps.annotation.models.answers import AnnotatedBox, Annotation, LabelProposal
+from apps.annotation.models.crops import Crop, CropSheet, LabelLook
 from apps.annotation.models.jobs import DatasetFreeze, DatasetImport, QueueUpdate
 from apps.annotation.models.policy import AnnotationPolicy
 from apps.annotation.models.reviews import ContributorNews, Review
@@ -16,12 +17,15 @@ __all__ = [
     "Arm",
     "Assignment",
     "ContributorNews",
+    "Crop",
+    "CropSheet",
     "DatasetFreeze",
     "DatasetImport",
     "GoldenPhoto",
     "GoldenResult",
     "GroupKey",
     "LabelProposal",
+    "LabelLook",
     "PhotoGroup",
     "QueueUpdate",
     "Review",
