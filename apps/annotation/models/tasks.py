@@ -206,6 +206,17 @@ class Assignment(models.Model):
     given_as = models.CharField(
         max_length=10, editable=False, help_text="active, control, golden or chosen (opened by a link)."
     )
+    model_version = models.ForeignKey(
+        ModelVersion,
+        models.PROTECT,
+        null=True,
+        related_name="+",
+        editable=False,
+        verbose_name=_("started from"),
+        help_text=_(
+            "The version whose boxes the expert started from; a promotion meanwhile does not change them."
+        ),
+    )
     lease_until = models.DateTimeField(_("held until"), null=True, editable=False)
     opened_at = models.DateTimeField(_("opened at"), db_default=Now(), editable=False)
     closed_at = models.DateTimeField(_("ended at"), null=True, editable=False)
