@@ -82,6 +82,7 @@ def _navigation() -> list[dict[str, Any]]:
                 _entry(_("Photos failed"), "error", "observations_photo", "status__exact=failed"),
                 _entry(_("Zip archives"), "folder_zip", "observations_archiveupload"),
                 _entry(_("Reviews of places"), "location_off", "observations_placereview"),
+                _entry(_("Tiles of large photos"), "grid_on", "observations_tilepyramid"),
                 _entry(_("Mails"), "mail", "accounts_outgoingmail"),
             ],
         },

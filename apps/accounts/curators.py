@@ -69,6 +69,8 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "view_refusedfile",
         "view_placereview",
         "change_placereview",
+        "view_tilepyramid",
+        "change_tilepyramid",
     ),
 }
 

@@ -42,10 +42,14 @@ def leased_models() -> list[type[LeasedWork]]:
 
 
 def oldest_waiting_s() -> float | None:
-    """Seconds since the oldest piece of work that still waits (or whose worker fell silent) was queued."""
+    """Seconds since the oldest piece of work that still waits (or whose worker fell silent) was queued.
+
+    Work of low priority may wait for days without anybody missing it.
+    """
     ages = []
     for model in leased_models():
-        row = model._default_manager.all().claimable().aggregate(age=Now() - Min("queued_at"))
+        waiting = model._default_manager.all().claimable().exclude(priority=LeasedWork.Priority.LOW)
+        row = waiting.aggregate(age=Now() - Min("queued_at"))
         if row["age"] is not None:
             ages.append(row["age"].total_seconds())
     return max(ages, default=None)

@@ -35,7 +35,7 @@ _GRACE_S: Final = 5
 _LARGE_PIXELS: Final = 25_000_000
 _MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 _LENGTHS: Final = struct.Struct("<QQQ")
-_ROOT: Final = Path(__file__).resolve().parent.parent.parent
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
 
 
 class DecodingPool:
@@ -78,7 +78,7 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=_ROOT,
+            cwd=ROOT,
             # Nothing of the site's secrets is in reach of a decoder.
             env={"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"},
         )
@@ -121,7 +121,7 @@ class _Child:
         stdin.flush()
         deadline = time.monotonic() + seconds
         return _unpacked(
-            _read_exactly(stdout, _LENGTHS.size, deadline), lambda n: _read_exactly(stdout, n, deadline)
+            read_exactly(stdout, _LENGTHS.size, deadline), lambda n: read_exactly(stdout, n, deadline)
         )
 
     def end(self) -> None:
@@ -157,7 +157,7 @@ def _unpacked(lengths: bytes, read: Callable[[int], bytes]) -> PreparedPicture |
     return PreparedPicture(**fields, display=display, thumbnail=thumbnail)
 
 
-def _read_exactly(pipe: IO[bytes], length: int, deadline: float) -> bytes:
+def read_exactly(pipe: IO[bytes], length: int, deadline: float) -> bytes:
     parts: list[bytes] = []
     while length:
         if not select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
@@ -170,7 +170,7 @@ def _read_exactly(pipe: IO[bytes], length: int, deadline: float) -> bytes:
     return b"".join(parts)
 
 
-def _limit_time(seconds: int) -> None:
+def limit_time(seconds: int) -> None:
     """From now on: so much processor time, and so much time by the clock."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     processor_s = math.ceil(used.ru_utime + used.ru_stime) + seconds
@@ -187,7 +187,7 @@ def _serve(limits: PictureLimits, seconds: int) -> None:
     while header := source.read(8):
         (size_bytes,) = struct.unpack("<Q", header)
         content = source.read(size_bytes)
-        _limit_time(seconds)
+        limit_time(seconds)
         answer: PreparedPicture | PictureError
         try:
             answer = prepare_picture(content, limits=limits)

@@ -6,7 +6,14 @@ from celery.signals import worker_ready, worker_shutting_down
 
 from apps.common.leased import LeasedWorkQuerySet, ask_to_stop
 from apps.common.tasks import is_awake, send, send_once, task
-from apps.observations.models import ArchiveUpload, DataExport, DiscardedFile, Photo, PlaceReview
+from apps.observations.models import (
+    ArchiveUpload,
+    DataExport,
+    DiscardedFile,
+    Photo,
+    PlaceReview,
+    TilePyramid,
+)
 from apps.observations.services.archives import discard_failed_archives, read_next_archive
 from apps.observations.services.closing import closed_accounts_exist, erase_closed_accounts
 from apps.observations.services.data_export import discard_exports, pack_next_export
@@ -15,6 +22,7 @@ from apps.observations.services.detection import detect_photos
 from apps.observations.services.geoprivacy import continue_review
 from apps.observations.services.identify import serve_identifications
 from apps.observations.services.map_cells import fold_map_cells
+from apps.observations.services.tiles import cut_next_pyramid, request_missing_tiles
 
 DETECT_SECONDS = 10.0
 READ_SECONDS = 15.0
@@ -39,6 +47,14 @@ def read_archives() -> None:
     is_awake(read_archives)
     if read_next_archive(seconds=READ_SECONDS):
         send_once(read_archives)
+
+
+@task(queue="default", soft_limit_s=1_200)
+def cut_waiting_tiles() -> None:
+    """Cut one large photo into tiles, then give the queue to others."""
+    is_awake(cut_waiting_tiles)
+    if cut_next_pyramid():
+        send_once(cut_waiting_tiles)
 
 
 @task(queue="default", soft_limit_s=600)
@@ -81,11 +97,13 @@ def fold_map() -> None:
 @task(queue="default", soft_limit_s=60)
 def sweep() -> None:
     """Give up work whose last attempt fell silent, and wake workers for all that waits."""
+    request_missing_tiles()
     for model, wake_up in (
         (Photo, detect_waiting),
         (ArchiveUpload, read_archives),
         (PlaceReview, review_places),
         (DataExport, pack_exports),
+        (TilePyramid, cut_waiting_tiles),
     ):
         rows: LeasedWorkQuerySet = model.objects.all()
         rows.give_up_exhausted()

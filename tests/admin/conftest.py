@@ -31,7 +31,7 @@ def root(db):
 def rows(db):
     """One row of what the console shows."""
     from apps.accounts.models import ApiClient, ExpertApplication, OutgoingMail
-    from apps.observations.models import ArchiveUpload, PlaceReview, RefusedFile
+    from apps.observations.models import ArchiveUpload, PlaceReview, RefusedFile, TilePyramid
 
     label = LabelFactory(survey=SurveyFactory())
     observation = ObservationFactory(survey=label.survey, title="Moss cushion")
@@ -41,7 +41,7 @@ def rows(db):
         card="# Card\n<script>alert(1)</script>",
     )
     photo = PhotoFactory(observation=observation, status="done", model_version=version, detection_count=1)
-    detection = DetectionFactory(photo=photo, model_version=version, label=label)
+    detection = DetectionFactory(photo=photo, model_version=version, label=label, number=1)
     client = ApiClient(owner=UserFactory(), name="Field app")
     client.new_secret()
     client.save()
@@ -56,6 +56,7 @@ def rows(db):
             observation=observation, name="plates.zip", file="archives/a.zip", size_bytes=9, status="failed"
         ),
         placereview=PlaceReview.objects.create(survey=label.survey),
+        tilepyramid=TilePyramid.objects.create(photo=photo),
         refusedfile=RefusedFile.objects.create(observation=observation, name="x.svg", code="not_a_picture"),
         registeredmodel=version.registered_model,
         modelversion=version,

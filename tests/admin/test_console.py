@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 TABLES = {
     "observations": [
         *("survey", "label", "observation", "photo", "detection"),
-        *("comment", "archiveupload", "placereview", "refusedfile"),
+        *("comment", "archiveupload", "placereview", "tilepyramid", "refusedfile"),
     ],
     "training": ["registeredmodel", "modelversion"],
     "accounts": ["expertapplication", "apiclient", "outgoingmail", "user"],

@@ -12,9 +12,9 @@ from django.utils.translation import ngettext
 from apps.common.admin_base import FastAdmin, ReadOnlyAdmin, display
 from apps.common.leased import WorkStatus
 from apps.common.tasks import wake
-from apps.observations.models import ArchiveUpload, PlaceReview, RefusedFile
+from apps.observations.models import ArchiveUpload, PlaceReview, RefusedFile, TilePyramid
 from apps.observations.services.intake import is_refusal_code, refusal_message
-from apps.observations.tasks import read_archives, review_places
+from apps.observations.tasks import cut_waiting_tiles, read_archives, review_places
 
 STATUS_COLOURS = {"pending": "warning", "processing": "info", "done": "success", "failed": "danger"}
 
@@ -146,6 +146,49 @@ class PlaceReviewAdmin(JobAdmin):
 
     def wake(self) -> None:
         wake(review_places)
+
+
+@admin.register(TilePyramid)
+class TilePyramidAdmin(JobAdmin):
+    list_display = ("photo", "status_shown", "reason", "tiles", "megabytes", "queued_at", "finished_at")
+    list_select_related = ("photo",)
+    list_filter = ("status",)
+    ordering = ("-pk",)
+    identity_lookups = {"uuid": "photo__public_id", "number": "pk"}
+    search_help_text = _("The photo's identifier (UUID)")
+    fields = (
+        "photo",
+        ("status", "reason"),
+        ("tiles", "megabytes"),
+        ("attempts", "lease_until"),
+        ("queued_at", "started_at", "finished_at"),
+    )
+    readonly_fields = (
+        "photo",
+        "status",
+        "reason",
+        "tiles",
+        "megabytes",
+        "attempts",
+        "lease_until",
+        "queued_at",
+        "started_at",
+        "finished_at",
+    )
+
+    def has_delete_permission(self, request: HttpRequest, obj: TilePyramid | None = None) -> bool:
+        return False  # it goes with its photo
+
+    @display(description=_("reason"))
+    def reason(self, pyramid: TilePyramid) -> str:
+        return reason_of(pyramid.failure_reason)
+
+    @display(description=_("MB"), ordering="size_bytes")
+    def megabytes(self, pyramid: TilePyramid) -> str:
+        return "–" if pyramid.size_bytes is None else f"{pyramid.size_bytes / 1e6:.1f}"
+
+    def wake(self) -> None:
+        wake(cut_waiting_tiles)
 
 
 @admin.register(RefusedFile)

@@ -9,6 +9,7 @@ from apps.observations.models.observation import Licence, MapCell, Observation
 from apps.observations.models.photo import Photo
 from apps.observations.models.place_review import PlaceReview
 from apps.observations.models.survey import Label, Survey
+from apps.observations.models.tile_pyramid import TilePyramid
 
 __all__ = [
     "ArchiveUpload",
@@ -25,4 +26,5 @@ __all__ = [
     "PlaceReview",
     "RefusedFile",
     "Survey",
+    "TilePyramid",
 ]

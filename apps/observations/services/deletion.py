@@ -3,11 +3,19 @@
 from collections.abc import Iterable
 
 import structlog
-from django.core.files.storage import storages
+from django.core.files.storage import Storage, storages
 from django.db import router, transaction
 
 from apps.common.tasks import wake_once
-from apps.observations.models import ArchiveUpload, Comment, Detection, DiscardedFile, Observation, Photo
+from apps.observations.models import (
+    ArchiveUpload,
+    Comment,
+    Detection,
+    DiscardedFile,
+    Observation,
+    Photo,
+    TilePyramid,
+)
 
 logger = structlog.get_logger(__name__)
 _PHOTO_FILES = (("default", "original"), ("renditions", "display"), ("renditions", "thumbnail"))
@@ -15,7 +23,10 @@ _AT_ONCE = 500
 
 
 def discard_files(files: Iterable[tuple[str, str]]) -> None:
-    """List stored files (storage alias, name) for removal; call it in the transaction that deletes their rows."""
+    """List stored files (storage alias, name) for removal; call it in the transaction that deletes their rows.
+
+    A name with a slash at its end is a folder with all that lies in it.
+    """
     from apps.observations.tasks import purge_files  # tasks call services
 
     rows = [DiscardedFile(storage=alias, name=name) for alias, name in files if name]
@@ -30,6 +41,9 @@ def delete_photos(*, photo_ids: Iterable[int]) -> int:
     photos = list(Photo.objects.select_for_update().filter(pk__in=list(photo_ids)).order_by("pk"))
     discard_files((alias, getattr(photo, field).name) for photo in photos for alias, field in _PHOTO_FILES)
     ids = [photo.pk for photo in photos]
+    # Locked: a worker that begins to cut tiles at this moment writes its folder down before this, or not at all.
+    pyramids = TilePyramid.objects.select_for_update().filter(photo__in=ids).order_by("pk")
+    discard_files(("renditions", pyramid.folder_name) for pyramid in pyramids)
     # Django would load every box to look for comments on it: 50,000 boxes took four seconds. Those comments go first.
     Comment.objects.filter(photo__in=ids).delete()
     Detection.objects.filter(photo__in=ids)._raw_delete(using=router.db_for_write(Detection))  # noqa: SLF001
@@ -62,10 +76,25 @@ def purge_discarded_files() -> int:
         last = batch[-1].pk
         for row in batch:
             try:
-                storages[row.storage].delete(row.name)
+                _remove(storages[row.storage], row.name)
             except Exception as error:  # noqa: BLE001  (each storage raises the errors of its own library)
                 logger.warning("file_not_removed", storage=row.storage, error=type(error).__name__)
                 continue
             row.delete()
             removed += 1
     return removed
+
+
+def _remove(storage: Storage, name: str) -> None:
+    if not name.endswith("/"):
+        storage.delete(name)
+        return
+    try:
+        folders, files = storage.listdir(name)
+    except FileNotFoundError:
+        return
+    for file in files:
+        storage.delete(f"{name}{file}")
+    for folder in folders:
+        _remove(storage, f"{name}{folder}/")
+    storage.delete(name)  # the empty folder itself, where a storage has such a thing

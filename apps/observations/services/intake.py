@@ -146,6 +146,7 @@ def receive_photo(*, observation: Observation, file: BinaryIO | File[Any], name:
     The same bytes sent before by the same contributor to the same survey give the earlier photo back and store
     nothing. Raises `RefusedPictureError`; then nothing is stored. When this returns, the photo is durable.
     """
+    from apps.observations.services.tiles import request_tiles  # which asks this module for the limits
     from apps.observations.tasks import detect_waiting  # tasks call services
 
     stream = cast(BinaryIO, file)
@@ -163,6 +164,7 @@ def receive_photo(*, observation: Observation, file: BinaryIO | File[Any], name:
         try:
             with transaction.atomic():
                 photo.save(force_insert=True)
+                request_tiles(photo)
                 wake_once(detect_waiting)
         except IntegrityError as error:
             # Its twin arrived in the meantime; or the observation was deleted.

@@ -8,6 +8,7 @@ urlpatterns: list[URLPattern] = [
     path("photos/<uuid:public_id>/again/", photo.detect_again, name="detect_again"),
     path("photos/<uuid:public_id>/thumbnail.jpg", files.thumbnail, name="thumbnail"),
     path("photos/<uuid:public_id>/display.jpg", files.display, name="display"),
+    path("photos/<uuid:public_id>/tiles/<int:level>/<int:column>_<int:row>.jpg", files.tile, name="tile"),
     path("photos/<uuid:public_id>/original", files.original, name="original"),
     path("photos/<uuid:public_id>/annotated.jpg", downloads.photo_picture, name="photo_picture"),
     path("photos/<uuid:public_id>/detections.json", downloads.photo_json, name="photo_json"),

@@ -1,8 +1,14 @@
 """Pictures by the id of their photo, through the permission check; never by a path that somebody names."""
 
+from __future__ import annotations
+
 import uuid
+from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
+from django.core.files import File
+from django.core.files.storage import Storage, storages
 from django.db.models.fields.files import FieldFile
 from django.http import (
     FileResponse,
@@ -15,10 +21,26 @@ from django.utils.cache import patch_cache_control
 from django.utils.http import content_disposition_header
 from django.views.decorators.http import condition, require_safe
 
+from apps.common.leased import WorkStatus
 from apps.observations.models import Photo
+from apps.observations.pyramid import levels_of
+from apps.observations.services.tiles import tile_name
 from apps.observations.views.visible import require_owner_or_staff, visible_photo
 
 RENDITION_MAX_AGE_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file that has no field of a row of its own."""
+
+    storage: Storage
+    name: str
+
+    def open(self, mode: str) -> File[Any]:
+        return self.storage.open(self.name, mode)
+
+
 SIGNED_MAX_AGE_S = 240  # less than the signed address lives (300 s)
 
 
@@ -30,6 +52,25 @@ def thumbnail(request: HttpRequest, public_id: uuid.UUID) -> HttpResponseBase:
 @require_safe
 def display(request: HttpRequest, public_id: uuid.UUID) -> HttpResponseBase:
     return _rendition(request, visible_photo(request, public_id), "display")
+
+
+@require_safe
+def tile(request: HttpRequest, public_id: uuid.UUID, level: int, column: int, row: int) -> HttpResponseBase:
+    """One query for each: a viewer asks for dozens at a time."""
+    photo = (
+        Photo.objects.visible_to(request.user)
+        .filter(public_id=public_id, tile_pyramid__status=WorkStatus.DONE)
+        .values_list("width_px", "height_px", "tile_pyramid__folder")
+        .first()
+    )
+    if photo is None:
+        raise Http404
+    width_px, height_px, folder = photo
+    levels = levels_of(width_px, height_px)
+    if level >= len(levels) or column >= levels[level].columns or row >= levels[level].rows:
+        raise Http404
+    file = StoredFile(storages["renditions"], tile_name(folder, level, column, row))
+    return _unchanging(request, file, etag=f'"{folder}-{level}-{column}-{row}"')
 
 
 @require_safe
@@ -50,13 +91,16 @@ def original(request: HttpRequest, public_id: uuid.UUID) -> HttpResponseBase:
 
 def _rendition(request: HttpRequest, photo: Photo, kind: str) -> HttpResponseBase:
     """A rendition never changes, but who may see it does: it is kept by the viewer's browser only, for an hour."""
-    file = getattr(photo, kind)
+    return _unchanging(request, getattr(photo, kind), etag=f'"{photo.public_id}-{kind}"')
+
+
+def _unchanging(request: HttpRequest, file: FieldFile | StoredFile, *, etag: str) -> HttpResponseBase:
     redirect = store_redirect(file)
     if redirect:  # without an ETag: a signed address that was kept too long must not be confirmed
         patch_cache_control(redirect, private=True, max_age=SIGNED_MAX_AGE_S)
         return redirect
 
-    @condition(etag_func=lambda _request: f'"{photo.public_id}-{kind}"')
+    @condition(etag_func=lambda _request: etag)
     def answer(_request: HttpRequest) -> HttpResponseBase:
         response = _content(file, "image/jpeg")
         response["X-Content-Type-Options"] = "nosniff"
@@ -66,7 +110,7 @@ def _rendition(request: HttpRequest, photo: Photo, kind: str) -> HttpResponseBas
     return answer(request)
 
 
-def store_redirect(file: FieldFile, **parameters: str) -> HttpResponseRedirect | None:
+def store_redirect(file: FieldFile | StoredFile, **parameters: str) -> HttpResponseRedirect | None:
     """To the object store's signed address, where there is a store that browsers reach."""
     if not settings.IS_PUBLIC_STORE:
         return None
@@ -74,7 +118,7 @@ def store_redirect(file: FieldFile, **parameters: str) -> HttpResponseRedirect |
     return HttpResponseRedirect(url)
 
 
-def _content(file: FieldFile, content_type: str) -> HttpResponseBase:
+def _content(file: FieldFile | StoredFile, content_type: str) -> HttpResponseBase:
     try:
         return FileResponse(file.open("rb"), content_type=content_type)
     except FileNotFoundError as error:
