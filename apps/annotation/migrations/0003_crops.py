@@ -25,7 +25,10 @@ class Migration(migrations.Migration):
                 ("confidence", models.FloatField(help_text="Of the proposal it began as; 0: drawn by hand.")),
                 ("size_px", models.FloatField(help_text="Long side.")),
                 ("disagreement", models.FloatField(help_text="0-1; see docs/experts.md.")),
-                ("outlierness", models.FloatField(db_default=0, default=0)),
+                (
+                    "outlierness",
+                    models.FloatField(db_default=-1, default=-1, help_text="-1: not measured yet."),
+                ),
                 ("features", models.BinaryField(null=True)),
                 ("picture", models.BinaryField(null=True)),
                 (

@@ -11,9 +11,11 @@ BEGIN
     WITH gone AS (
         DELETE FROM annotation_crop AS crop USING annotation_annotatedbox AS box
         WHERE crop.task_id = NEW.id AND box.id = crop.box_id
-        RETURNING box.x_min, box.y_min, box.x_max, box.y_max, crop.features, crop.picture
+        RETURNING box.x_min, box.y_min, box.x_max, box.y_max, crop.label_id, crop.features, crop.picture,
+            crop.outlierness
     )
-    INSERT INTO annotation_crop (box_id, task_id, label_id, confidence, size_px, disagreement, features, picture)
+    INSERT INTO annotation_crop
+        (box_id, task_id, label_id, confidence, size_px, disagreement, features, picture, outlierness)
     SELECT DISTINCT ON (box.id) box.id, NEW.id, box.label_id,
         coalesce(box.proposal_score, detection.score, 0),
         greatest(box.x_max - box.x_min, box.y_max - box.y_min),
@@ -26,7 +28,8 @@ BEGIN
                 ELSE 0
             END
         ),
-        gone.features, gone.picture
+        gone.features, gone.picture,
+        CASE WHEN gone.label_id = box.label_id THEN gone.outlierness ELSE -1 END
     FROM annotation_annotatedbox AS box
     JOIN annotation_annotation AS answer ON answer.id = box.annotation_id
     LEFT JOIN observations_detection AS detection
@@ -37,7 +40,7 @@ BEGIN
     ORDER BY box.id;
     INSERT INTO annotation_cropsheet (task_id, status, priority, attempts, failure_reason)
     SELECT NEW.id, 'pending', 20, 0, ''
-    WHERE EXISTS (SELECT FROM annotation_crop WHERE task_id = NEW.id AND features IS NULL)
+    WHERE EXISTS (SELECT FROM annotation_crop WHERE task_id = NEW.id AND (features IS NULL OR outlierness < 0))
     ON CONFLICT (task_id) DO UPDATE
         SET status = 'pending', attempts = 0, failure_reason = '', lease_token = NULL, lease_until = NULL,
             queued_at = now(), finished_at = NULL;

@@ -32,7 +32,7 @@ class Crop(models.Model):
     confidence = models.FloatField(help_text="Of the proposal it began as; 0: drawn by hand.")
     size_px = models.FloatField(help_text="Long side.")
     disagreement = models.FloatField(help_text="0-1; see docs/experts.md.")
-    outlierness = models.FloatField(default=0, db_default=0)
+    outlierness = models.FloatField(default=-1, db_default=-1, help_text="-1: not measured yet.")
     features = models.BinaryField(null=True)
     picture = models.BinaryField(null=True)
 

@@ -1,5 +1,6 @@
 """Wake-ups for the work of the experts' loop. Each may run twice, or late, without harm."""
 
+from apps.annotation.tasks.crops import sweep_crops
 from apps.annotation.tasks.datasets import sweep_datasets
 from apps.annotation.tasks.news import sweep_news
 from apps.annotation.tasks.queue import sweep_queue
@@ -12,3 +13,4 @@ def sweep() -> None:
     sweep_queue()
     sweep_datasets()
     sweep_news()
+    sweep_crops()
