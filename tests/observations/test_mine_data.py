@@ -170,7 +170,7 @@ def test_a_missing_original_does_not_stop_the_rest(person: User) -> None:
     photo.original.storage.delete(photo.original.name)
     export = data_export.request_export(user=person)
     data_export.pack_next_export()
-    assert packed(export).namelist() == ["README.txt", "data.json", "detections.csv"]
+    assert packed(export).namelist() == ["data.json", "detections.csv", "README.txt"]
 
 
 # --- Leaving ----------------------------------------------------------------------------------------------

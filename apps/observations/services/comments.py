@@ -9,6 +9,7 @@ from django.utils.translation import gettext as _
 from apps.accounts.models import User
 from apps.common.texts import clean_text
 from apps.observations.models import Comment, Detection, Observation, Photo
+from apps.observations.signals import comment_added, tell_on_commit
 
 MAX_LENGTH = 2000
 _SAME_POST = timedelta(minutes=2)
@@ -44,7 +45,11 @@ def add_comment(
         "body": body,
     }
     twin = Comment.objects.filter(**target, created_at__gte=Now() - _SAME_POST).first()
-    return twin or Comment.objects.create(**target, detection=detection)
+    if twin:
+        return twin
+    comment = Comment.objects.create(**target, detection=detection)
+    tell_on_commit(comment_added, sender=Comment, comment_id=comment.pk)
+    return comment
 
 
 def _box(photo: Photo | None, number: int) -> Detection:

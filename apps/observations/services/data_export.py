@@ -1,20 +1,24 @@
 """Everything a person sent and wrote, packed into a zip of their own by a worker.
 
 The zip holds the originals as they were sent, `data.json` (account, observations, photos with their detections,
-comments), `detections.csv` (a row per animal, with licence and attribution) and a README that says so.
+comments), `detections.csv` (a row per animal, with licence and attribution), what other apps add (`hooks.personal_data`)
+and a README that says so.
 """
 
+import csv
 import io
 import json
+import re
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import IO, Any, Final
 
 import structlog
 from django.core.files import File
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 from django.utils import translation
@@ -25,14 +29,16 @@ from apps.accounts.models import User
 from apps.common.leased import LeaseLostError, is_stopping, kept_lease
 from apps.common.tasks import wake_once
 from apps.observations.api.representations import moment
+from apps.observations.hooks import personal_data
 from apps.observations.models import Comment, DataExport, Observation, Photo
 from apps.observations.services.deletion import discard_files
-from apps.observations.services.exports import csv_lines, observation_header, photo_bodies
+from apps.observations.services.exports import csv_cell, csv_lines, observation_header, photo_bodies
 
 logger = structlog.get_logger(__name__)
 
 KEPT_FOR: Final = timedelta(days=7)
 _AT_ONCE: Final = 100
+_SAFE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}\.(json|csv)")
 
 
 class _StoppedError(Exception):
@@ -100,8 +106,6 @@ def _pack(export: DataExport) -> None:
 
 def _write_zip(export: DataExport, archive: zipfile.ZipFile) -> None:
     user = export.user
-    with translation.override(user.language or None):
-        archive.writestr("README.txt", _readme())
     with archive.open("data.json", "w", force_zip64=True) as raw, io.TextIOWrapper(raw, "utf-8") as text:
         _write_json(text, user)
     with (
@@ -109,6 +113,9 @@ def _write_zip(export: DataExport, archive: zipfile.ZipFile) -> None:
         io.TextIOWrapper(raw, "utf-8-sig", newline="") as text,
     ):
         _write_csv(text, user)
+    others = _write_others(archive, user)
+    with translation.override(user.language or None):
+        archive.writestr("README.txt", _readme(others))
     packed = 0
     for observation in _observations(user):
         for batch in _photos(observation):
@@ -118,7 +125,38 @@ def _write_zip(export: DataExport, archive: zipfile.ZipFile) -> None:
             _count(export, packed)
 
 
-def _readme() -> str:
+def _write_others(archive: zipfile.ZipFile, user: User) -> list[str]:
+    """The files that other apps add; gives their names."""
+    names: list[str] = []
+    for answer in personal_data.answers(user):
+        for name, rows in answer:
+            if not _SAFE_NAME.fullmatch(name) or name in archive.namelist():
+                raise ValueError(f"not a name for a file of its own: {name!r}")
+            with archive.open(name, "w", force_zip64=True) as raw:
+                _write_rows(raw, rows, as_table=name.endswith(".csv"))
+            names.append(name)
+    return names
+
+
+def _write_rows(raw: IO[bytes], rows: Iterable[Mapping[str, Any]], *, as_table: bool) -> None:
+    with io.TextIOWrapper(raw, "utf-8-sig" if as_table else "utf-8", newline="") as text:
+        if as_table:
+            writer = None
+            for row in rows:
+                if writer is None:
+                    writer = csv.DictWriter(text, fieldnames=list(row), restval="", extrasaction="ignore")
+                    writer.writeheader()
+                writer.writerow({key: csv_cell(value) for key, value in row.items()})
+            return
+        text.write("[")
+        for index, row in enumerate(rows):
+            text.write(
+                (",\n" if index else "\n") + json.dumps(row, ensure_ascii=False, cls=DjangoJSONEncoder)
+            )
+        text.write("\n]\n")
+
+
+def _readme(others: Sequence[str]) -> str:
     return "\n".join(
         (
             _("This is everything you sent and wrote."),
@@ -126,6 +164,7 @@ def _readme() -> str:
             _("originals/: your photos as you sent them, a folder for each observation"),
             _("data.json: your account, observations, photos with what was found on them, and comments"),
             _("detections.csv: one row for each animal, with place, licence and author"),
+            *(_("%(file)s: what you did here beyond that") % {"file": name} for name in others),
             "",
         )
     )

@@ -16,6 +16,7 @@ from apps.observations.models import (
     Photo,
     TilePyramid,
 )
+from apps.observations.signals import photos_withdrawn, tell_on_commit
 
 logger = structlog.get_logger(__name__)
 _PHOTO_FILES = (("default", "original"), ("renditions", "display"), ("renditions", "thumbnail"))
@@ -48,6 +49,13 @@ def delete_photos(*, photo_ids: Iterable[int]) -> int:
     Comment.objects.filter(photo__in=ids).delete()
     Detection.objects.filter(photo__in=ids)._raw_delete(using=router.db_for_write(Detection))  # noqa: SLF001
     Photo.objects.filter(pk__in=ids).delete()
+    if photos:
+        tell_on_commit(
+            photos_withdrawn,
+            sender=Photo,
+            public_ids=[photo.public_id for photo in photos],
+            sha256s=[photo.sha256 for photo in photos],
+        )
     return len(photos)
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +14,7 @@ from apps.common.leased import WorkStatus
 from apps.observations.models import Detection, Label, Observation, Photo, Survey
 from apps.observations.numbering import reading_order
 from apps.observations.services.geoprivacy import review_public_location
-from apps.observations.signals import photos_detected
+from apps.observations.signals import photos_detected, tell_on_commit
 from apps.training.engine.types import DetectedBoxes
 from apps.training.models import ModelVersion
 
@@ -90,7 +89,7 @@ def save_outcomes(
         )
         if found:
             news = [photo.pk for photo in found]
-            transaction.on_commit(partial(_tell, news, version))
+            tell_on_commit(photos_detected, sender=Photo, photo_ids=news, model_version=version)
     if lost := len(outcomes) - len(held):
         logger.warning("results_dropped", photos=lost, reason="no longer held by this claim")
     return [photo.pk for photo in held]
@@ -203,11 +202,3 @@ def _settle(
     if rows:
         with connection.cursor() as cursor:
             cursor.execute(_SETTLE, [list(column) for column in zip(*rows, strict=True)])
-
-
-def _tell(photo_ids: list[int], version: ModelVersion) -> None:
-    for receiver, answer in photos_detected.send_robust(
-        sender=Photo, photo_ids=photo_ids, model_version=version
-    ):
-        if isinstance(answer, Exception):
-            logger.error("signal_receiver_failed", receiver=str(receiver), exc_info=answer)

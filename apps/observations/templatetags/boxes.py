@@ -4,25 +4,30 @@ Built here and not by template tags, because a plate may hold a thousand animals
 Everything that a person can name passes through `escape`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from django import template
 from django.utils.html import conditional_escape, escape
 from django.utils.safestring import SafeString, mark_safe
 
+from apps.observations.hooks import BoxMark
 from apps.observations.models import Label
 from apps.observations.results import NamedBox
-from apps.observations.templatetags.podura import percent, swatch, taxon
+from apps.observations.templatetags.podura import icon, percent, swatch, taxon
 
 register = template.Library()
+_NO_MARKS: Mapping[int, BoxMark] = {}
+_ICONS = {"confirmed": "check", "corrected": "edit", "removed": "close"}
 
 
 @register.simple_tag
-def box_marks(boxes: Iterable[NamedBox]) -> SafeString:
+def box_marks(boxes: Iterable[NamedBox], marks: Mapping[int, BoxMark] = _NO_MARKS) -> SafeString:
     """Each animal on the picture: a casing, a line in its label's colour, number and name. Photo pixels, in an <svg>."""
     names: dict[int, tuple[str, str]] = {}
     parts = []
     for box in boxes:
+        mark = marks.get(box.number)
+        kind = f" mark--{mark.kind}" if mark else ""
         name, colour = names.setdefault(box.label.pk, (escape(box.label.name), escape(box.label.colour)))
         shape = (
             f'x="{box.x_min:.1f}" y="{box.y_min:.1f}" width="{box.width_px:.1f}" height="{box.height_px:.1f}"'
@@ -34,7 +39,7 @@ def box_marks(boxes: Iterable[NamedBox]) -> SafeString:
         )
         dy = "1.1em" if box.is_near_top else "-.35em"
         parts.append(
-            f'<a class="mark" id="mark-{box.number}" href="#box-{box.number}" tabindex="-1" data-number="{box.number}">'
+            f'<a class="mark{kind}" id="mark-{box.number}" href="#box-{box.number}" tabindex="-1" data-number="{box.number}">'
             f'<rect class="mark__casing" {shape}/><rect class="mark__line" stroke="{colour}" {shape}/>'
             f'<text {x} y="{box.y_min:.1f}" dy="{dy}">{box.number}'
             f'<tspan class="mark__name" dx=".3em">{name}</tspan></text></a>'
@@ -43,8 +48,8 @@ def box_marks(boxes: Iterable[NamedBox]) -> SafeString:
 
 
 @register.simple_tag
-def box_items(boxes: Iterable[NamedBox]) -> SafeString:
-    """Each animal in the list: number, name, confidence as bar and number, and the next best classes."""
+def box_items(boxes: Iterable[NamedBox], marks: Mapping[int, BoxMark] = _NO_MARKS) -> SafeString:
+    """Each animal in the list: number, name, confidence as bar and number, the next best classes, what experts said."""
     names: dict[int, str] = {}
 
     def named(label: Label | str) -> str:
@@ -70,9 +75,14 @@ def box_items(boxes: Iterable[NamedBox]) -> SafeString:
             '<svg class="bar" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true" focusable="false">'
             f'<rect class="bar__value" width="{box.score * 100:.0f}" height="4"/></svg></a>'
             + (f'<p class="animal__others">{others}</p>' if others else "")
+            + (_mark_line(marks[box.number]) if box.number in marks else "")
             + "</li>"
         )
     return mark_safe("\n".join(parts))  # noqa: S308 (numbers, and names escaped above)
+
+
+def _mark_line(mark: BoxMark) -> str:
+    return f'<p class="animal__mark animal__mark--{mark.kind}">{icon(_ICONS[mark.kind])}<span>{escape(mark.text)}</span></p>'
 
 
 @register.simple_tag

@@ -8,10 +8,12 @@ from django.contrib.auth.decorators import login_required
 from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from apps.common.leased import LeasedWork, WorkStatus
+from apps.observations.hooks import BoxMark, box_marks, photo_panels
 from apps.observations.models import Comment, Photo
 from apps.observations.results import latest_comments, named_boxes
 from apps.observations.services.detection import failure_message, request_detection
@@ -28,6 +30,7 @@ def photo_page(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     photo = visible_photo(request, public_id)
     observation = photo.observation
     boxes = named_boxes(photo)
+    marks = _box_marks(request, photo)
     owner = is_owner(request, observation)
     return render(
         request,
@@ -36,6 +39,8 @@ def photo_page(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
             "photo": photo,
             "observation": observation,
             "boxes": boxes,
+            "marks": marks,
+            "panels": _panels(request, photo),
             "is_crowded": len(boxes) > CROWDED,
             "letter_px": letter_px(photo),
             "lowest": min((box.score for box in boxes), default=0),
@@ -70,6 +75,22 @@ def detect_again(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     if request_detection(failed, priority=LeasedWork.Priority.INTERACTIVE):
         messages.success(request, _("The photo is being looked at again."))
     return redirect("observations:photo", public_id)
+
+
+def _panels(request: HttpRequest, photo: Photo) -> list[str]:
+    """Fragments of other apps; each sees the page's usual context and its own values."""
+    return [
+        render_to_string(answer[0], {"photo": photo, **answer[1]}, request=request)
+        for answer in photo_panels.sound_answers(request, photo)
+        if answer is not None
+    ]
+
+
+def _box_marks(request: HttpRequest, photo: Photo) -> dict[int, BoxMark]:
+    marks: dict[int, BoxMark] = {}
+    for answer in box_marks.sound_answers(request, photo):
+        marks = {**answer, **marks}
+    return marks
 
 
 def letter_px(photo: Photo) -> float:

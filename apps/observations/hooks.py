@@ -1,0 +1,82 @@
+"""What apps to the right add to the pages and files of this one, which must not import them.
+
+They register functions when their app is ready:
+
+    from apps.observations.hooks import photo_panels
+    photo_panels.register(news_for_contributor)
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar
+
+import structlog
+from django.http import HttpRequest
+
+from apps.accounts.models import User
+from apps.observations.models import Photo
+
+logger = structlog.get_logger(__name__)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Panel(NamedTuple):
+    """A fragment for the photo page, below the list of animals."""
+
+    template: str
+    context: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BoxMark:
+    """What experts said of one of the model's boxes: shown beside it in the list, and as a class on the picture."""
+
+    kind: Literal["confirmed", "corrected", "removed"]
+    text: str
+    """A short sentence in the reader's language. Plain text: it is escaped."""
+
+
+class Hook(Generic[P, R]):
+    """Functions of other apps, asked in the order in which they registered."""
+
+    def __init__(self) -> None:
+        self._functions: list[Callable[P, R]] = []
+
+    def register(self, function: Callable[P, R]) -> Callable[P, R]:
+        """May be used as a decorator; registering twice is the same as once."""
+        if function not in self._functions:
+            self._functions.append(function)
+        return function
+
+    def unregister(self, function: Callable[P, R]) -> None:
+        self._functions.remove(function)
+
+    def answers(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
+        """The answer of each; the error of any is the caller's."""
+        for function in list(self._functions):
+            yield function(*args, **kwargs)
+
+    def sound_answers(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
+        """As `answers`, but one that breaks is logged and left out: for pages, which are whole without it."""
+        for function in list(self._functions):
+            try:
+                answer = function(*args, **kwargs)
+            except Exception:
+                logger.exception("hook_failed", hook=f"{function.__module__}.{function.__qualname__}")
+            else:
+                yield answer
+
+
+photo_panels: Hook[[HttpRequest, Photo], Panel | tuple[str, dict[str, Any]] | None] = Hook()
+"""`(request, photo) -> (template, context) | None`. The context is given on top of the page's own."""
+
+box_marks: Hook[[HttpRequest, Photo], Mapping[int, BoxMark]] = Hook()
+"""`(request, photo) -> {number of the box: mark}`; where two apps mark a box, the first one's counts."""
+
+personal_data: Hook[[User], Iterable[tuple[str, Iterable[Mapping[str, Any]]]]] = Hook()
+"""`(user) -> (filename, rows) ...` for the zip of a person's own data.
+
+A `.json` file becomes an array with a row a line, a `.csv` file a table with the keys of the first row as columns. Rows may be
+a generator: they are written one at a time. An error fails the export, because half of somebody's data is none.
+"""
