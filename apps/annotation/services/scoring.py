@@ -1,0 +1,72 @@
+"""How much experts' work on a photo would teach: from the stored boxes, by the survey's strategy."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from django.db import connection
+
+from apps.annotation.active_learning.strategies import STRATEGIES, BoxScores
+from apps.annotation.models import AnnotationPolicy
+from apps.annotation.services.policies import options_of
+
+CHUNK: Final = 5_000
+
+# `nullif` guards a class list of one: its second best is the background's share.
+_READ = """
+SELECT task.id, task.draw, photo.model_version_id,
+    (SELECT count(DISTINCT comment.box_number) FROM observations_comment AS comment
+        WHERE comment.photo_id = photo.id AND comment.box_number IS NOT NULL),
+    boxes.p1, boxes.p2
+FROM annotation_annotationtask AS task
+JOIN observations_photo AS photo ON photo.id = task.photo_id
+LEFT JOIN LATERAL (
+    SELECT array_agg(best[1]) AS p1, array_agg(coalesce(best[2], 1 - best[1])) AS p2
+    FROM (
+        SELECT ARRAY(SELECT s FROM unnest(box.class_scores) AS s ORDER BY s DESC LIMIT 2) AS best
+        FROM observations_detection AS box
+        WHERE box.photo_id = photo.id AND box.model_version_id = photo.model_version_id
+            AND (photo.detection_count IS NULL OR box.number <= photo.detection_count)
+        ORDER BY box.number
+    ) AS shown
+) AS boxes ON true
+WHERE task.id = ANY(%s)
+ORDER BY task.id
+"""
+_WRITE = """
+UPDATE annotation_annotationtask AS task SET
+    uncertainty = scored.uncertainty, score = scored.score, commented_boxes = scored.comments,
+    scored_version_id = scored.version, scored_at = statement_timestamp()
+FROM unnest(%s::bigint[], %s::float8[], %s::float8[], %s::int[], %s::bigint[])
+    AS scored (id, uncertainty, score, comments, version)
+WHERE task.id = scored.id
+"""
+
+
+def score_tasks(policy: AnnotationPolicy, task_ids: Sequence[int]) -> int:
+    """Score tasks of one survey anew from the boxes their photos show; gives how many there are."""
+    scored = 0
+    for start in range(0, len(task_ids), CHUNK):
+        scored += _score(policy, list(task_ids[start : start + CHUNK]))
+    return scored
+
+
+def _score(policy: AnnotationPolicy, task_ids: list[int]) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(_READ, [task_ids])
+        rows = cursor.fetchall()
+        if not rows:
+            return 0
+        ids, draws, versions, comments, p1, p2 = zip(*rows, strict=True)
+        counts = [len(values or ()) for values in p1]
+        boxes = BoxScores(
+            np.concatenate([np.asarray(values or (), np.float64) for values in p1]),
+            np.concatenate([np.asarray(values or (), np.float64) for values in p2]),
+            np.concatenate([[0], np.cumsum(counts)]),
+        )
+        uncertainty = STRATEGIES[policy.strategy].score(boxes, draws, options_of(policy))
+        score = uncertainty + policy.comment_weight * np.asarray(comments)
+        cursor.execute(
+            _WRITE, [list(ids), uncertainty.tolist(), score.tolist(), list(comments), list(versions)]
+        )
+    return len(rows)
