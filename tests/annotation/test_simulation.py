@@ -1,13 +1,16 @@
 """Active learning is only believed where it was replayed: fair parts, repeatable choices, honest summaries."""
 
 import csv
+import hashlib
 import itertools
 import json
+import uuid
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from django.core.files.base import ContentFile
 from django.core.management import CommandError, call_command
 from PIL import Image, ImageDraw
 
@@ -20,6 +23,7 @@ from apps.annotation.active_learning.curves import (
     summarise,
     write_csv,
 )
+from apps.annotation.active_learning.frozen import fetch, find_dataset
 from apps.annotation.active_learning.learner import Lesson
 from apps.annotation.active_learning.replay import ReplayError, near_duplicates, part, read_folder
 from apps.annotation.active_learning.simulation import (
@@ -30,6 +34,8 @@ from apps.annotation.active_learning.simulation import (
     start_set,
 )
 from apps.annotation.active_learning.strategies import BoxScores, Options
+from apps.training.models.versions import private_storage
+from apps.training.services.datasets import FrozenBox, FrozenItem, create_dataset, mark_withdrawn
 
 COUNT = 12
 
@@ -165,6 +171,79 @@ def test_a_folder_without_ground_truth_is_refused(tmp_path):
         read_folder(tmp_path)
     with pytest.raises(ReplayError, match="no such folder"):
         read_folder(tmp_path / "nowhere")
+
+
+# A frozen dataset
+
+
+@pytest.fixture
+def frozen(labelled, db):
+    """The scenes as a frozen dataset, two pictures to a group."""
+    storage = private_storage()
+    items = []
+    for number, picture in enumerate(labelled.pictures):
+        content = picture.path.read_bytes()
+        boxes = zip(picture.boxes_xyxy_px.tolist(), picture.labels.tolist(), strict=True)
+        items.append(
+            FrozenItem(
+                photo=str(uuid.UUID(int=number)),
+                annotation=str(uuid.uuid4()),
+                split="train",
+                group=f"group {number // 2}",
+                file=storage.save(f"originals/scene{number}.png", ContentFile(content)),
+                file_sha256=hashlib.sha256(content).hexdigest(),
+                width_px=64,
+                height_px=64,
+                licence="CC0-1.0",
+                attribution="",
+                boxes=tuple(FrozenBox(*box, label=("CER", "LEP")[label]) for box, label in boxes),
+            )
+        )
+    return create_dataset(name="scenes", labels=["CER", "LEP"], items=items)
+
+
+def test_a_frozen_dataset_is_found_by_each_of_its_names(frozen):
+    for name in (str(frozen.pk), f"scenes#{frozen.number}", str(frozen.public_id)):
+        assert find_dataset(name) == frozen
+
+
+@pytest.mark.parametrize("name", ["999999", "scenes#2", "scenes#x", "scenes", str(uuid.UUID(int=1))])
+def test_a_dataset_that_is_not_there_is_refused(frozen, name):
+    with pytest.raises(ReplayError, match="neither a folder nor"):
+        find_dataset(name)
+
+
+def test_a_frozen_dataset_is_replayed_as_it_was_frozen(frozen, labelled, tmp_path):
+    fetched, groups = fetch(frozen, tmp_path)
+    assert fetched.labels == ("CER", "LEP")
+    assert groups == [f"group {number // 2}" for number in range(COUNT)]
+    for here, there in zip(fetched.pictures, labelled.pictures, strict=True):
+        assert here.path.read_bytes() == there.path.read_bytes()
+        assert here.boxes_xyxy_px.tolist() == there.boxes_xyxy_px.tolist()
+        assert here.labels.tolist() == there.labels.tolist()
+    assert fetch(frozen, tmp_path)[0].pictures[0].path == fetched.pictures[0].path
+    simulation = Simulation(PLAN, fetched, learner=CountingLearner(), folder=tmp_path, groups=groups)
+    parts = simulation.parts(1)
+    number_of = {name: int(name[-6:-4], 16) // 2 for name in names(fetched)}
+    assert not {number_of[n] for n in names(parts.pool)} & {number_of[n] for n in names(parts.test)}
+
+
+def test_withdrawn_photos_are_not_replayed(frozen, tmp_path):
+    mark_withdrawn(photos=[uuid.UUID(int=3)])
+    fetched, groups = fetch(frozen, tmp_path)
+    assert len(fetched.pictures) == len(groups) == COUNT - 1
+    assert f"{uuid.UUID(int=3)}.png" not in names(fetched)
+
+
+def test_an_original_that_is_missing_or_another_is_refused(frozen, tmp_path):
+    storage = private_storage()
+    name = frozen.items.get(photo=uuid.UUID(int=5)).file
+    storage.delete(name)
+    with pytest.raises(ReplayError, match=r"photo .*5: its original .* is missing"):
+        fetch(frozen, tmp_path)
+    assert storage.save(name, ContentFile(b"another")) == name
+    with pytest.raises(ReplayError, match=r"photo .*5: its original .* is not the one"):
+        fetch(frozen, tmp_path)
 
 
 # Pool and test part
@@ -435,6 +514,16 @@ def base(tmp_path_factory):
     return path
 
 
+def test_a_size_that_would_cut_pictures_into_windows_is_pointed_out(labelled, capsys):
+    from apps.annotation.management.commands.simulate_active_learning import Command
+
+    Command()._warn_of_windows(labelled, 64)
+    Command()._warn_of_windows(labelled, 32)
+    said = capsys.readouterr().err
+    assert "At 32 px a typical animal of 23 px would be 12 px long" in said
+    assert "At 64" not in said
+
+
 @pytest.mark.slow
 def test_the_command_trains_for_real_and_does_not_train_again(scenes, base, tmp_path, capsys):
     arguments = {
@@ -469,6 +558,7 @@ def test_the_command_trains_for_real_and_does_not_train_again(scenes, base, tmp_
     ("change", "message"),
     [
         ({"dataset": "/nowhere"}, "no such"),
+        ({"dataset": "nowhere"}, "neither a folder nor a frozen dataset"),
         ({"base": Path("/nowhere.pt")}, "--base: no such file"),
         ({"strategies": ["guess"]}, "no such strategy: guess"),
         ({"seeds": 0}, "--seeds"),

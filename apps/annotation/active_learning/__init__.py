@@ -1,1 +1,1 @@
-"""What to ask an expert next, and the proof that asking so helps. NumPy only, usable from a notebook."""
+"""What to ask an expert next (`strategies`, NumPy only), and the proof that asking so helps (`simulation`)."""

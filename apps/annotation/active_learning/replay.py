@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -144,18 +144,22 @@ class Parts:
     """Names of pictures that share an animal with the test part."""
 
 
-def part(labelled: LabelledPictures, groups: Sequence[int], *, seed: int, test_share: float) -> Parts:
+def is_plate(labelled: LabelledPictures) -> bool:
+    """Whether all pictures are tiles that say where on a plate they lie."""
+    return all(picture.place_px is not None for picture in labelled.pictures)
+
+
+def part(labelled: LabelledPictures, groups: Sequence[Hashable], *, seed: int, test_share: float) -> Parts:
     """A test part of about `test_share` of the pictures, drawn by `seed`, without anything of the pool on it.
 
     Tiles of a plate are parted by a straight cut at a random angle, so that the test part lies in one piece beside
     the pool; tiles of the pool that show the other half of a test animal are left out. Other pictures are drawn as
-    groups (`near_duplicates`), a group wholly to one part. Raises `ReplayError` if a part is left without an animal.
+    groups (`near_duplicates`; unused for a plate), a group wholly to one part. Raises `ReplayError` if a part is left without an animal.
     """
     wanted = round(test_share * len(labelled.pictures))
-    is_plate = all(picture.place_px is not None for picture in labelled.pictures)
-    order = _across(labelled, seed) if is_plate else _by_group(labelled, groups, seed)
+    order = _across(labelled, seed) if is_plate(labelled) else _by_group(labelled, groups, seed)
     held_out = {labelled.pictures[index].path.name for index in order[:wanted]}
-    if not is_plate:
+    if not is_plate(labelled):
         started = {groups[index] for index in order[:wanted]}
         held_out |= {
             p.path.name for p, group in zip(labelled.pictures, groups, strict=True) if group in started
@@ -182,8 +186,8 @@ def _across(labelled: LabelledPictures, seed: int) -> list[int]:
     return order
 
 
-def _by_group(labelled: LabelledPictures, groups: Sequence[int], seed: int) -> list[int]:
-    first: dict[int, str] = {}
+def _by_group(labelled: LabelledPictures, groups: Sequence[Hashable], seed: int) -> list[int]:
+    first: dict[Hashable, str] = {}
     for group, picture in zip(groups, labelled.pictures, strict=True):
         first.setdefault(group, picture.path.name)
     return sorted(range(len(groups)), key=lambda index: (draw(seed, f"test:{first[groups[index]]}"), index))

@@ -8,7 +8,7 @@ was interrupted goes on, and every choice can be computed again from what the de
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from apps.annotation.active_learning.learner import Learner
-from apps.annotation.active_learning.replay import Parts, ReplayError, near_duplicates, part
+from apps.annotation.active_learning.replay import Parts, ReplayError, is_plate, near_duplicates, part
 from apps.annotation.active_learning.strategies import STRATEGIES, BoxScores, Options, draw
 from apps.training.engine.labelled import LabelledPicture, LabelledPictures
 
@@ -124,14 +124,23 @@ def select(outcome: Outcome, *, strategy: str, count: int, options: Options) -> 
 class Simulation:
     """A plan on a dataset, with what is known of it in `folder`."""
 
-    def __init__(self, plan: Plan, labelled: LabelledPictures, *, learner: Learner, folder: Path) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        labelled: LabelledPictures,
+        *,
+        learner: Learner,
+        folder: Path,
+        groups: Sequence[Hashable] | None = None,
+    ) -> None:
+        """`groups` are those of the pictures that must stay together; left out, they are near-duplicates."""
         self.plan = plan
         self._labelled = labelled
         self._learner = learner
         self._cells = folder / "cells"
         self._work = folder / "work"
-        is_plate = all(picture.place_px is not None for picture in labelled.pictures)
-        groups = [0] * len(labelled.pictures) if is_plate else near_duplicates(labelled.pictures)
+        if groups is None:
+            groups = [] if is_plate(labelled) else near_duplicates(labelled.pictures)
         self._parts = {
             seed: part(labelled, groups, seed=seed, test_share=plan.test_share) for seed in plan.seeds
         }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import statistics
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,16 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.annotation.active_learning.curves import CHANCE, compare, draw_curves, summarise, write_csv
+from apps.annotation.active_learning.frozen import fetch, find_dataset
 from apps.annotation.active_learning.learner import FineTuning
 from apps.annotation.active_learning.replay import read_folder
 from apps.annotation.active_learning.simulation import Plan, Progress, Simulation, claim_folder, write_whole
 from apps.annotation.active_learning.strategies import DEFAULT_STRATEGY, STRATEGIES, Options
 from apps.training.engine.detector import DEFAULT_CONFIDENCE
 from apps.training.engine.labelled import LabelledPictures
+from apps.training.engine.letterbox import fitting_scale
 from apps.training.engine.recipe import Recipe
+from apps.training.engine.train import SMALLEST_VISIBLE_PX
 from apps.training.engine.weights import WeightsError, file_sha256
 
 DEFAULTS = {"rounds": 4, "start": 20, "step": 20, "seeds": 3, "epochs": 20, "image_size": 320}
@@ -32,7 +37,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--dataset", required=True, help="folder with coco.json and images/, or of YOLO's layout"
+            "--dataset",
+            required=True,
+            help="folder with coco.json and images/ or of YOLO's layout; or a frozen dataset: 12, springtails#3 or its identifier",
         )
         parser.add_argument(
             "--base", type=Path, required=True, help="weights to fine-tune; they must not know the dataset"
@@ -83,14 +90,15 @@ class Command(BaseCommand):
 
     def simulate(self, options: dict[str, Any]) -> None:
         plan, learner = _plan(options), _learner(options)
-        labelled = read_folder(Path(options["dataset"]))
         output: Path = options["output"]
-        simulation = Simulation(plan, labelled, learner=learner, folder=output)
+        labelled, groups = _dataset(options["dataset"], output)
+        simulation = Simulation(plan, labelled, learner=learner, folder=output, groups=groups)
         claim_folder(output, _settings(plan, learner, labelled))
         self.stdout.write(
             f"{len(labelled.pictures)} pictures; {len(plan.cells())} trainings,"
             f" {len(simulation.outcomes())} of them known already"
         )
+        self._warn_of_windows(labelled, options["image_size"])
 
         def report(progress: Progress) -> None:
             self._report(progress)
@@ -99,6 +107,15 @@ class Command(BaseCommand):
         simulation.run(on_cell=report)
         self._write(simulation, plan, options, labelled)
         self.stdout.write(f"curves.csv, curves.png, curves.svg and summary.md are in {output}")
+
+    def _warn_of_windows(self, labelled: LabelledPictures, size_px: int) -> None:
+        scales = [fitting_scale(p.width_px, p.height_px, size_px) for p in labelled.pictures]
+        scale, native_px = statistics.median(scales), labelled.typical_object_px()
+        if scale < 1 and native_px * scale < SMALLEST_VISIBLE_PX:
+            self.stderr.write(
+                f"At {size_px} px a typical animal of {native_px:.0f} px would be {native_px * scale:.0f} px long: pictures"
+                " will be cut into windows, which takes many times longer. A larger --image-size shrinks them less."
+            )
 
     def _report(self, progress: Progress) -> None:
         outcome = progress.outcome
@@ -121,6 +138,12 @@ class Command(BaseCommand):
             draw_curves(comparison, output / "curves.png", output / "curves.svg")
             about = _about(options, simulation, plan, labelled)
             write_whole(output / "summary.md", summarise(comparison, plan, about=about))
+
+
+def _dataset(name: str, output: Path) -> tuple[LabelledPictures, Sequence[str] | None]:
+    if Path(name).is_dir() or "/" in name:
+        return read_folder(Path(name)), None
+    return fetch(find_dataset(name), output / "pictures")
 
 
 def _plan(options: dict[str, Any]) -> Plan:
