@@ -51,8 +51,7 @@ def prepare_picture(content: bytes, *, limits: PictureLimits) -> PreparedPicture
     and costs a fraction of the time and memory.
     """
     header = inspect(content, limits=limits)
-    longest = max(header.width_px, header.height_px)
-    scale = next((s for s in (8, 4, 2) if longest // s >= DISPLAY_SIDE_PX), 1)
+    scale = _decoding_scale(header.width_px, header.height_px)
     picture = decode_upright_rgb(content, scale=scale, limits=limits)
     display = _shrunk(picture, DISPLAY_SIDE_PX)
     thumbnail = _shrunk(display, THUMBNAIL_SIDE_PX)
@@ -69,6 +68,16 @@ def prepare_picture(content: bytes, *, limits: PictureLimits) -> PreparedPicture
     )
 
 
+def display_size(width_px: int, height_px: int) -> tuple[int, int]:
+    """Width and height of the display rendition of an upright picture of this size."""
+    scale = _decoding_scale(width_px, height_px)
+    return _shrunk_size((-(-width_px // scale), -(-height_px // scale)), DISPLAY_SIDE_PX)
+
+
+def _decoding_scale(width_px: int, height_px: int) -> int:
+    return next((s for s in (8, 4, 2) if max(width_px, height_px) // s >= DISPLAY_SIDE_PX), 1)
+
+
 def perceptual_hash(picture: Image.Image) -> int:
     """64-bit pHash (DCT of a 32 x 32 grey picture, low 8 x 8 against their median), as a signed integer."""
     import imagehash
@@ -81,9 +90,15 @@ def perceptual_hash(picture: Image.Image) -> int:
 def _shrunk(picture: Image.Image, side_px: int) -> Image.Image:
     if max(picture.size) <= side_px:
         return picture
-    factor = side_px / max(picture.size)
-    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    size = _shrunk_size(picture.size, side_px)
     return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _shrunk_size(size: tuple[int, int], side_px: int) -> tuple[int, int]:
+    if max(size) <= side_px:
+        return size
+    factor = side_px / max(size)
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def _jpeg(picture: Image.Image, *, quality: int) -> bytes:

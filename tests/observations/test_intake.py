@@ -471,3 +471,23 @@ def test_bombs_do_not_grow_the_process(observation):
         with pytest.raises(RefusedPictureError):
             receive(observation, content)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+def test_an_import_in_the_background_sends_bytes_for_a_curator_and_lets_people_go_first(observation):
+    content = jpeg(seed=77)
+    imported = receive_photo(
+        observation=observation,
+        file=BytesIO(content),
+        name="import/images/0001.jpg",
+        priority=Photo.Priority.LOW,
+    )
+    sent = receive_photo(
+        observation=ObservationFactory(survey=observation.survey), file=BytesIO(jpeg(seed=78)), name="a.jpg"
+    )
+    assert imported.photo.contributor == observation.contributor
+    (first,) = Photo.objects.claim(limit=1)
+    assert first == sent.photo
+    again = receive_photo(observation=observation, file=BytesIO(content), name="other name.jpg")
+    assert again.is_duplicate
+    assert again.photo == imported.photo
+    assert again.photo.observation == observation

@@ -28,6 +28,7 @@ from apps.common.leased import WorkStatus
 from apps.observations import tile_cutting
 from apps.observations.models import DiscardedFile, Observation, Photo, TilePyramid
 from apps.observations.pyramid import TILE_PX, levels_of, tile_count
+from apps.observations.results import picture_part
 from apps.observations.services import tiles
 from apps.observations.services.deletion import delete_photo, purge_discarded_files
 from apps.observations.services.intake import receive_photo
@@ -509,3 +510,39 @@ def test_a_hundred_megapixels_are_cut_in_bounded_memory_and_time():
     assert number == tile_count(9_000, 12_000)
     assert peak_mb < 1_500
     assert time.monotonic() - began < 120
+
+
+class TestPicturePart:
+    @pytest.mark.parametrize(
+        "size", [(96, 64), (2_560, 300), (2_561, 777), (300, 5_119), (5_121, 303), (10_243, 77), (20_481, 21)]
+    )
+    def test_the_display_s_size_is_known_without_opening_it(self, size):
+        for content in (jpeg(width=size[0], height=size[1]), saved(picture(*size), "PNG")):
+            photo = send(content)
+            part = picture_part(photo, viewer=AnonymousUser())
+            with photo.display.open("rb") as file:
+                assert Image.open(file).size == (part["display_width"], part["display_height"])
+
+    def test_it_says_where_everything_is(self, client):
+        photo = send()
+        assert picture_part(photo, viewer=photo.contributor)["tiles"] is None
+        cut_next_pyramid()
+        part = picture_part(again(photo), viewer=photo.contributor)
+        assert (part["id"], part["width"], part["height"]) == (str(photo.public_id), WIDTH, HEIGHT)
+        assert part["tiles"]["levels"][-1]["width"] == WIDTH
+        assert all(client.get(part[name]).status_code == 200 for name in ("display", "thumbnail"))
+
+    def test_a_file_s_name_is_for_those_who_may_know_the_place(self):
+        photo = PhotoFactory(name="behind the church of Ploumanac'h.jpg")
+        names = {
+            user: picture_part(photo, viewer=user)["name"]
+            for user in (photo.contributor, UserFactory(is_staff=True), UserFactory(is_expert=True))
+        }
+        assert list(names.values()) == [photo.name, photo.name, str(photo.public_id)[:8]]
+
+    def test_it_costs_no_query_with_its_rows_at_hand(self, django_assert_num_queries):
+        send()
+        cut_next_pyramid()
+        photo = Photo.objects.select_related("observation", "tile_pyramid").get()
+        with django_assert_num_queries(0):
+            assert picture_part(photo, viewer=AnonymousUser())["tiles"]

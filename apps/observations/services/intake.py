@@ -22,6 +22,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy
 
+from apps.common.leased import LeasedWork
 from apps.common.tasks import wake_once
 from apps.observations.decoding import DecodingPool
 from apps.observations.models import ArchiveUpload, Observation, Photo, RefusedFile
@@ -140,8 +141,16 @@ def prepare(file: BinaryIO, *, size_bytes: int) -> PreparedPicture:
         raise RefusedPictureError(error.code, error.params) from error
 
 
-def receive_photo(*, observation: Observation, file: BinaryIO | File[Any], name: str) -> ReceivedPhoto:
+def receive_photo(
+    *,
+    observation: Observation,
+    file: BinaryIO | File[Any],
+    name: str,
+    priority: int = LeasedWork.Priority.INTERACTIVE,
+) -> ReceivedPhoto:
     """Check a picture, store it with its renditions and queue it for detection.
+
+    An import of thousands gives a lower `priority`, so that people who wait for a result do not wait for it.
 
     The same bytes sent before by the same contributor to the same survey give the earlier photo back and store
     nothing. Raises `RefusedPictureError`; then nothing is stored. When this returns, the photo is durable.
@@ -155,6 +164,7 @@ def receive_photo(*, observation: Observation, file: BinaryIO | File[Any], name:
         return ReceivedPhoto(earlier, is_duplicate=True)
     prepared = prepare(stream, size_bytes=size_bytes)
     photo = _new_photo(observation, prepared, name=name, sha256=sha256, size_bytes=size_bytes)
+    photo.priority = priority
     with _files_or_nothing() as stored:
         stream.seek(0)
         key = uuid.uuid4()
