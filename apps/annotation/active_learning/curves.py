@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,8 +120,7 @@ def draw_curves(comparison: Comparison, *paths: Path) -> None:
     from matplotlib.figure import Figure
 
     # The same numbers give the same SVG, so that a repository only sees real changes.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "podura", "font.size": 10}
-    with mpl.rc_context(settings):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "podura", "font.size": 10}):
         figure = Figure(figsize=(10, 4.6), layout="constrained")
         FigureCanvasAgg(figure)
         by_photos, by_boxes = figure.subplots(1, 2, sharey=True)
@@ -233,7 +233,6 @@ def _verdict(comparison: Comparison, chance: Curve) -> list[str]:
 
 def sign_test(better: int, of: int) -> float:
     """The two-sided exact p of `better` of `of` pairs being above, ties counted as not above."""
-    from math import comb
-
     extreme = min(better, of - better)
-    return min(1.0, 2 * sum(comb(of, k) for k in range(extreme + 1)) / 2**of)
+    ways = sum(math.comb(of, k) for k in range(extreme + 1))
+    return min(1.0, ways / float(2 ** (of - 1)))

@@ -213,10 +213,11 @@ class Simulation:
 
     def _known(self, cell: Cell) -> Outcome | None:
         try:
-            document = json.loads((self._cells / f"{cell.name}.json").read_text())
+            document: dict[str, Any] = json.loads((self._cells / f"{cell.name}.json").read_text())
         except FileNotFoundError:
             return None
-        return Outcome(**{key: tuple(v) if isinstance(v, list) else v for key, v in document.items()})
+        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
+        return Outcome(**known)
 
     def _keep(self, cell: Cell, outcome: Outcome) -> None:
         self._cells.mkdir(parents=True, exist_ok=True)
