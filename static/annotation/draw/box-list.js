@@ -127,7 +127,19 @@ export class BoxList {
     this.chosen = new Set(keys);
     for (const key of keys) this.mark(key, true);
     this.keepOneStop();
-    this.scrollTo(keys.at(-1));
+    this.scrollSoon(keys.at(-1));
+  }
+
+  /** After the frame that shows the edit: asking where a row lies lays a thousand rows out. */
+  scrollSoon(key) {
+    const isAsked = this.scrollKey !== undefined;
+    this.scrollKey = key ?? null;
+    if (isAsked) return;
+    requestAnimationFrame(() => setTimeout(() => {
+      const wanted = this.scrollKey;
+      this.scrollKey = undefined;
+      if (wanted) this.scrollTo(wanted);
+    }));
   }
 
   mark(key, isChosen) {
@@ -150,11 +162,11 @@ export class BoxList {
     this.lostFocus = false;
   }
 
-  /** Scrolls the list, never the page. */
+  /** Scrolls the list, never the panel: what is being typed into stays in sight. */
   scrollTo(key) {
     const row = this.rows.get(key);
-    const frame = row && this.list.closest("[data-panel]");
-    if (!frame || frame.scrollHeight <= frame.clientHeight) return;
+    const frame = this.list;
+    if (!row || frame.scrollHeight <= frame.clientHeight) return;
     const shown = frame.getBoundingClientRect();
     const mine = row.getBoundingClientRect();
     if (mine.top < shown.top) frame.scrollTop += mine.top - shown.top - 12;

@@ -3,6 +3,7 @@
 import { sameAnswer } from "./answer.js";
 
 export const SAVE_AFTER_MS = 1000;
+const KEEP_WITHIN_MS = 200;
 const LONGEST_WAIT_MS = 30_000;
 const KEEPALIVE_BYTES = 60_000; // browsers refuse to send more while a page goes away
 
@@ -50,11 +51,23 @@ export class DraftKeeper {
     if (!this.task) return;
     this.isDirty = true;
     this.submitKey = null; // another answer than the one that was about to be sent
-    this.keepHere();
+    this.keepSoon();
     if (["conflict", "lease-lost", "signed-out"].includes(this.state)) return;
     if (this.state === "saving") return; // sent again when the answer is here
     if (this.state !== "offline") this.become("waiting");
     this.schedule(this.state === "offline" ? undefined : this.wait);
+  }
+
+  /** When the frame that shows the edit is out: copying a thousand boxes into the database takes some of its time. */
+  keepSoon() {
+    if (this.keeping) return;
+    const keep = () => {
+      this.keeping = false;
+      if (this.task) this.keepHere();
+    };
+    this.keeping = true;
+    if (globalThis.requestIdleCallback) requestIdleCallback(keep, { timeout: KEEP_WITHIN_MS });
+    else setTimeout(keep, KEEP_WITHIN_MS / 4);
   }
 
   keepHere() {

@@ -128,7 +128,7 @@ export class Panel {
     parts.uncertain.indeterminate = !parts.uncertain.checked && boxes.some((box) => box.is_uncertain);
     if (document.activeElement !== parts.note) parts.note.value = boxes.every((box) => box.note === first.note) ? first.note : "";
     for (const control of [parts.uncertain, parts.note, ...parts.inspector.querySelectorAll("button")]) control.disabled = editor.isLocked;
-    if (scene.isHidden) this.list.scrollTo(editor.selection.at(-1));
+    if (scene.isHidden) this.list.scrollSoon(editor.selection.at(-1));
   }
 
   /** What the detector had said of the box. */

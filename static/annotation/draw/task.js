@@ -98,9 +98,9 @@ class DrawingPage {
     scene.proposals = new Map(task.proposals.map((proposal) => [proposal.number, proposal]));
     scene.weak = [];
     scene.isHidden = false;
+    this.isLoading = true;
     scene.answer = new Answer(scene.photo, { onChange: (keys) => this.changed(keys) });
     this.editor.start(task.recent_labels?.[0] ?? task.labels[0]?.code ?? null);
-    this.isLoading = true;
     scene.answer.reset(this.numbered(boxes, strong.length), isEmpty, strong.length + 1);
     this.isLoading = false;
     this.showTask(task, isBack);
