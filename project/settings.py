@@ -314,6 +314,7 @@ REST_FRAMEWORK = {
         "upload": env.str("THROTTLE_UPLOAD", "3000/hour"),
         "identify": env.str("THROTTLE_IDENTIFY", "60/min"),
         "export": env.str("THROTTLE_EXPORT", "10/hour"),
+        "draft": env.str("THROTTLE_DRAFT", "300/min"),
     },
     "EXCEPTION_HANDLER": "apps.common.problems.exception_handler",
     "NUM_PROXIES": TRUSTED_PROXIES,

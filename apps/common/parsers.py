@@ -21,6 +21,8 @@ class StrictJSONParser(BaseParser):
     """UTF-8 JSON (RFC 8259) whose names are unique and whose numbers and texts a database can hold."""
 
     media_type = "application/json"
+    names_odd_numbers = False
+    """Whether NaN and infinity go on to the view, which must refuse them by the name of their field."""
 
     def parse(
         self,
@@ -32,8 +34,8 @@ class StrictJSONParser(BaseParser):
         try:
             data = json.loads(
                 read_bounded(stream).decode(),
-                parse_constant=_refuse_constant,
-                parse_float=_finite_float,
+                parse_constant=float if self.names_odd_numbers else _refuse_constant,
+                parse_float=float if self.names_odd_numbers else _finite_float,
                 object_pairs_hook=_unique_names,
             )
         except RecursionError as error:

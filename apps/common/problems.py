@@ -39,7 +39,7 @@ TITLES = {
     404: gettext_lazy("Nothing is here"),
     405: gettext_lazy("This address does not take that method"),
     406: gettext_lazy("No answer in the format you accept"),
-    409: gettext_lazy("The same request is being worked on"),
+    409: gettext_lazy("Something else came in between"),
     411: gettext_lazy("The length of the request is missing"),
     413: gettext_lazy("The request is too large"),
     415: gettext_lazy("The request is in a format that is not understood"),
@@ -52,11 +52,19 @@ TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """What is wrong with one part of the request; `field` is None where it concerns the whole."""
+    """What is wrong with one part of the request; `field` is None where it concerns the whole.
+
+    `row` counts the items of a list from 0, for callers that show each problem beside its item.
+    """
 
     field: str | None
     code: str
     detail: str
+    row: int | None = None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name != "row" or value is not None}
 
 
 class Problem(exceptions.APIException):
@@ -101,7 +109,7 @@ def problem_response(problem: Problem, *, request_id: str) -> HttpResponse:
         "status": status,
         "code": problem.code,
         "detail": str(problem.detail),
-        "errors": [asdict(error) for error in problem.errors],
+        "errors": [error.body for error in problem.errors],
         "request_id": request_id,
         **problem.extra,
     }

@@ -21,8 +21,9 @@ _RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}, "description": "S
 _PROBLEMS = {
     "400": "Something in the request cannot be taken: see errors.",
     "401": "No access token, or one that ended.",
+    "403": "Only for experts.",
     "404": "Nothing is here, or it is not yours.",
-    "409": "The same request is being worked on.",
+    "409": "Something else came in between: the code says what.",
     "413": "Too large, too many files or too many fields.",
     "415": "Not the content type of this address.",
     "422": "The Idempotency-Key was used for another request.",
@@ -50,7 +51,9 @@ def _problems_of(path: str, method: str, operation: dict[str, Any]) -> list[str]
     statuses = ["400", "401", "429", "503", "default"]
     if "{" in path:
         statuses.append("404")
-    if method == "post":
+    if "/annotation/" in path:
+        statuses += ["403", "409"]
+    if method in ("post", "put"):
         statuses += ["413", "415"]
     if any(parameter["name"] == "Idempotency-Key" for parameter in operation.get("parameters", [])):
         statuses += ["409", "422"]
@@ -77,7 +80,12 @@ def _problem_schema() -> dict[str, Any]:
     error = {
         "type": "object",
         "required": ["field", "code", "detail"],
-        "properties": {"field": {"type": "string", "nullable": True}, "code": text, "detail": text},
+        "properties": {
+            "field": {"type": "string", "nullable": True},
+            "code": text,
+            "detail": text,
+            "row": {"type": "integer", "minimum": 0, "description": "Which item of a list, from 0."},
+        },
     }
     return {
         "type": "object",

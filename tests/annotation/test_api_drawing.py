@@ -1,0 +1,204 @@
+"""The drawing page's addresses from end to end: get a photo, draw, send, correct, pass on."""
+
+import uuid
+
+import pytest
+
+from apps.annotation.models import Annotation, AnnotationTask, Assignment
+from tests.annotation.factories import AssignmentFactory, TaskFactory
+from tests.api.conftest import Caller, assert_problem, verified_user
+from tests.factories import DetectionFactory, LabelFactory, ModelVersionFactory, PhotoFactory, SurveyFactory
+
+pytestmark = pytest.mark.django_db
+API = "/api/v1/annotation/"
+CLIENT = str(uuid.uuid4())
+
+
+@pytest.fixture
+def expert():
+    return verified_user(is_expert=True)
+
+
+@pytest.fixture
+def caller(expert):
+    return Caller(expert)
+
+
+@pytest.fixture
+def survey():
+    survey = SurveyFactory(slug="springtails", minimum_photos=1)
+    LabelFactory(survey=survey, code="CER")
+    LabelFactory(survey=survey, code="ISO")
+    LabelFactory(survey=survey, code="OLD", is_active=False)
+    ModelVersionFactory(registered_model=survey.registered_model, labels=["CER", "ISO"])
+    return survey
+
+
+def queued(survey, *, boxes=2, weak=1, **fields):
+    version = survey.registered_model.production_version
+    photo = PhotoFactory(
+        observation__survey=survey,
+        status="done",
+        model_version=version,
+        detection_count=boxes,
+        detection_ms=5,
+    )
+    label = survey.labels.get(code="CER")
+    for number in range(1, boxes + weak + 1):
+        DetectionFactory(
+            photo=photo,
+            model_version=version,
+            number=number,
+            label=label,
+            score=0.7,
+            class_scores=[0.7, 0.2],
+            x_min=10.0 * number,
+            x_max=10.0 * number + 8,
+        )
+    return TaskFactory(photo=photo, **fields)
+
+
+def box(number=1, **changes):
+    """As the drawing page sends the model's box back, untouched."""
+    body = {"x_min": 10.0 * number, "y_min": 20.0, "x_max": 10.0 * number + 8, "y_max": 70.0}
+    return {
+        **body,
+        "label": "CER",
+        "proposal": number,
+        "note": "",
+        "is_uncertain": False,
+        "proposed_label": "",
+        **changes,
+    }
+
+
+def answer(boxes, **changes):
+    return {
+        "key": str(uuid.uuid4()),
+        "boxes": boxes,
+        "is_empty": not boxes,
+        "seconds": 12.5,
+        "next": False,
+        **changes,
+    }
+
+
+def path(task, action=""):
+    return f"{API}tasks/{task.public_id}/{action}{'/' if action else ''}"
+
+
+def test_an_expert_gets_a_photo_draws_and_sends(caller, survey):
+    task = queued(survey)
+    given = caller.post_json(f"{API}surveys/springtails/next/", {}).json()["task"]
+    assert given["id"] == str(task.public_id)
+    assert [(p["number"], p["is_weak"]) for p in given["proposals"]] == [(1, False), (2, False), (3, True)]
+    assert given["lease"]["is_mine"]
+    assert 890 < given["lease"]["seconds_left"] <= 900
+    draft = {"base_version": 0, "boxes": [box()], "is_empty": False, "seconds": 3, "client": CLIENT}
+    saved = caller.put(path(task, "draft"), draft, content_type="application/json").json()
+    assert saved["version"] == 1
+    sent = answer([box(), box(2, label="ISO")], model_version=given["model_version"])
+    response = caller.post_json(path(task, "submit"), sent)
+    assert response.status_code == 201, response.content
+    task.refresh_from_db()
+    assert task.state == AnnotationTask.State.DONE
+    kept = Annotation.objects.get()
+    assert str(kept.public_id) == response.json()["annotation"]
+    assert kept.changes == {"kept": [1], "moved": [], "relabelled": [2], "deleted": [], "drawn": 0}
+    assert response.json()["progress"] == {
+        "mine_today": 1, "mine_total": 1, "median_seconds": 12.5, "team_done": 1, "team_total": 1, "waiting": 0,
+    }  # fmt: skip
+
+
+def test_the_same_answer_sent_twice_is_one(caller, survey):
+    task = queued(survey)
+    sent = answer([])
+    first, second = (caller.post_json(path(task, "submit"), sent) for _ in range(2))
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert first.json()["annotation"] == second.json()["annotation"]
+    assert Annotation.objects.count() == 1
+
+
+def test_sending_gives_the_next_photo_or_says_why_not(caller, survey):
+    first, second = queued(survey), queued(survey)
+    body = caller.post_json(path(first, "submit"), answer([box(proposal=None)], next=True)).json()
+    assert body["next"]["id"] == str(second.public_id)
+    body = caller.post_json(path(second, "submit"), answer([], next=True)).json()
+    assert body["next"] is None
+    assert body["waiting"]["code"] == "nothing_left"
+
+
+def test_those_who_are_no_experts_are_told_how_to_become_one(survey):
+    body = assert_problem(
+        Caller(verified_user()).post_json(f"{API}surveys/springtails/next/", {}), 403, "not_an_expert"
+    )
+    assert body["apply"].endswith("/account/expert/")
+    assert_problem(Caller().post_json(f"{API}surveys/springtails/next/", {}), 401)
+    assert (
+        Caller(verified_user(is_staff=True)).post_json(f"{API}surveys/springtails/next/", {}).status_code
+        == 200
+    )
+
+
+def test_private_photos_are_not_there(caller, survey):
+    task = queued(survey)
+    task.photo.observation.visibility = "private"
+    task.photo.observation.save()
+    for response in (
+        caller.get(path(task)),
+        caller.post_json(path(task, "lease"), {}),
+        caller.post_json(path(task, "submit"), answer([])),
+    ):
+        assert_problem(response, 404)
+
+
+def test_another_window_s_draft_is_not_overwritten(caller, survey):
+    task = queued(survey)
+    draft = {"base_version": 0, "boxes": [box()], "is_empty": False, "seconds": 3, "client": CLIENT}
+    put = lambda **changes: caller.put(
+        path(task, "draft"), {**draft, **changes}, content_type="application/json"
+    )  # noqa: E731
+    assert put().json()["version"] == 1
+    assert put().json()["version"] == 1
+    conflict = put(boxes=[box(), box(2)], client=str(uuid.uuid4()))
+    body = assert_problem(conflict, 409, "draft_conflict")
+    assert body["draft"]["version"] == 1
+    assert body["draft"]["client"] == CLIENT
+    assert body["draft"]["boxes"] == [box()]
+    assert put(base_version=1, boxes=[]).json()["version"] == 2
+
+
+def test_a_photo_that_somebody_else_holds_cannot_be_answered(caller, survey):
+    task = queued(survey)
+    AssignmentFactory(task=task)
+    assert not caller.get(path(task)).json()["lease"]["is_mine"]
+    body = assert_problem(caller.post_json(path(task, "submit"), answer([])), 409, "lease_lost")
+    assert body["reason"] == "held"
+    assert not Annotation.objects.exists()
+
+
+def test_an_own_answer_is_corrected_by_a_new_one(caller, survey):
+    task = queued(survey)
+    first = caller.post_json(path(task, "submit"), answer([box(proposal=None)])).json()["annotation"]
+    opened = caller.get(path(task)).json()
+    assert opened["my_annotation"]["id"] == first
+    assert opened["lease"]["is_mine"]
+    assert_problem(caller.post_json(path(task, "submit"), answer([])), 409, "superseded")
+    second = caller.post_json(path(task, "submit"), answer([], supersedes=first))
+    assert second.status_code == 201
+    assert_problem(caller.post_json(path(task, "submit"), answer([], supersedes=first)), 409, "superseded")
+    old, new = Annotation.objects.order_by("pk")
+    assert (old.is_current, new.is_current, new.supersedes) == (False, True, old)
+    task.refresh_from_db()
+    assert task.accepted == new
+
+
+def test_skipping_gives_the_next_and_releasing_gives_back(caller, survey, expert):
+    first, second = queued(survey, score=2), queued(survey, score=1)
+    assert caller.post_json(f"{API}surveys/springtails/next/", {}).json()["task"]["id"] == str(
+        first.public_id
+    )
+    body = caller.post_json(path(first, "skip"), {"reason": "blurred"}).json()
+    assert body["task"]["id"] == str(second.public_id)
+    assert caller.post_json(path(second, "release"), {}).status_code == 204
+    assert Assignment.objects.get(task=second, expert=expert).state == "returned"
