@@ -80,7 +80,7 @@ def answered(survey: Survey, label: Label, *, boxes: int = 2, **fields: Any) -> 
             annotation=answer,
             number=number,
             label=label,
-            x_min=10.0 * number,
+            x_min=5.0 * number,
             proposal_number=number,
             proposal_score=0.9,
         )

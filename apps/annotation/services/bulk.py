@@ -29,7 +29,7 @@ from apps.observations.models import Detection, Label, Observation, Survey
 
 MAX_BOXES = 500
 BoxRef = tuple[uuid.UUID, int]
-"""A box by its answer's public id and its number there."""
+"""A box by its answer's public id and its number there; for sending back, number 0 is the photo as a whole."""
 
 
 class ReviewRefusedError(Exception):
@@ -59,6 +59,8 @@ class _Chosen:
 @transaction.atomic
 def relabel_boxes(*, survey: Survey, by: User, boxes: Iterable[BoxRef], code: str) -> ReviewResult:
     """Give boxes another label of the survey. Raises `ReviewRefusedError`."""
+    if not code:
+        raise ReviewRefusedError(_("Label: choose the new label first."))
     label = Label.objects.filter(survey=survey, code=code).first()
     if label is None:
         raise ReviewRefusedError(_("Label: “%(code)s” is no label of this survey.") % {"code": code[:60]})
@@ -87,7 +89,7 @@ def relabel_boxes(*, survey: Survey, by: User, boxes: Iterable[BoxRef], code: st
                 box.label, box.agreement, box.is_uncertain, box.label_proposal = label, None, False, None
         changes = changes_after(before.changes, copies[before.pk], names[pk])
         answers[pk] = _successor(before, by=by, changes=changes)
-    batch = _accept(answers, copies, by=by, kind=Review.Kind.RELABELLED)
+    batch = _accept(answers, copies, by=by, kind=Review.Kind.RELABELLED, note=label.code)
     boxes_done = sum(len(numbers) for numbers in chosen.numbers.values())
     return ReviewResult(batch, boxes_done, len(answers), chosen.left_alone, unchanged)
 
@@ -318,6 +320,7 @@ def _accept(
     *,
     by: User,
     kind: Review.Kind,
+    note: str = "",
 ) -> uuid.UUID | None:
     """Write the answers with their boxes (keyed by the answer they supersede), and let them count."""
     if not answers:
@@ -334,7 +337,7 @@ def _accept(
             rows.append(box)
     AnnotatedBox.objects.bulk_create(rows, batch_size=2_000)
     Review.objects.bulk_create(
-        Review(task_id=pk, reviewer=by, kind=kind, before=before[pk], after=answer, batch=batch)
+        Review(task_id=pk, reviewer=by, kind=kind, before=before[pk], after=answer, batch=batch, note=note)
         for pk, answer in answers.items()
     )
     for pk, answer in answers.items():
