@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from apps.annotation.active_learning.strategies import draw
+from apps.annotation.active_learning.strategies import draw, is_telling
 from apps.observations.renditions import perceptual_hash
 from apps.training.engine.labelled import LabelledPicture, LabelledPictures, read_coco
 from apps.training.engine.pictures import PictureError, decode_upright_rgb, inspect
@@ -194,11 +194,13 @@ def _by_group(labelled: LabelledPictures, groups: Sequence[Hashable], seed: int)
 
 
 def near_duplicates(pictures: Iterable[LabelledPicture], *, bits: int = NEAR_DUPLICATE_BITS) -> list[int]:
-    """A group number per picture; chains of near-duplicates are one group."""
+    """A group number per picture; chains of near-duplicates are one group. Blank pictures are nobody's duplicate."""
     hashes = np.array([_hash(picture.path) for picture in pictures], np.int64)
+    telling = np.array([is_telling(value) for value in hashes.tolist()], np.bool_)
     group = np.arange(len(hashes))
-    for index, value in enumerate(hashes):
-        near = np.bitwise_count((hashes[:index] ^ value).view(np.uint64)) <= bits
+    for index in np.flatnonzero(telling):
+        near = np.bitwise_count((hashes[:index] ^ hashes[index]).view(np.uint64)) <= bits
+        near &= telling[:index]
         joined = np.unique(group[:index][near])
         group[np.isin(group, joined)] = index
     numbers: NDArray[np.intp] = np.unique(group, return_inverse=True)[1]

@@ -27,6 +27,7 @@ EMPTY_FIRST: Final = 1e9
 EMPTY_LAST: Final = -1.0
 """Score of a photo without a box where such photos come last: scores of boxes are never negative."""
 _HASH_BITS: Final = (1 << 64) - 1
+_FEWEST_BITS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,3 +230,10 @@ def draw(seed: int, key: str) -> float:
 def hamming(a: int, b: int) -> int:
     """Bits that differ between two 64-bit perceptual hashes, signed (as PostgreSQL keeps them) or not."""
     return ((a ^ b) & _HASH_BITS).bit_count()
+
+
+def is_telling(perceptual_hash: int) -> bool:
+    """Whether a hash says anything about a picture. About half of the 64 bits are set; nearly none or nearly all is a
+    blank picture, and all blank pictures would be one another's near-duplicates.
+    """
+    return _FEWEST_BITS <= (perceptual_hash & _HASH_BITS).bit_count() <= 64 - _FEWEST_BITS

@@ -238,6 +238,14 @@ def test_near_duplicates_are_one_group(labelled, tmp_path):
     assert groups.count(groups[3]) == 2
 
 
+def test_blank_pictures_are_nobody_s_duplicates(labelled, tmp_path):
+    blank = []
+    for shade in (40, 200):
+        Image.new("RGB", (64, 64), (shade,) * 3).save(tmp_path / f"{shade}.png")
+        blank.append(replace(labelled.pictures[0], path=tmp_path / f"{shade}.png"))
+    assert near_duplicates(blank) == [0, 1]
+
+
 def test_a_start_without_an_animal_gets_one(labelled):
     ordered = sorted(labelled.pictures, key=lambda picture: len(picture.labels))
     chosen = start_set(ordered, 2)

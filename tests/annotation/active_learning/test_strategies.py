@@ -18,6 +18,7 @@ from apps.annotation.active_learning.strategies import (
     Options,
     draw,
     hamming,
+    is_telling,
     least_margin,
     top_two,
 )
@@ -260,6 +261,13 @@ def test_a_known_draw_stays_what_it_is_so_that_recorded_choices_can_be_repeated(
 def test_hamming_counts_differing_bits_of_signed_hashes(a, b):
     as_bits = [format(value % (1 << 64), "064b") for value in (a, b)]
     assert hamming(a, b) == hamming(b, a) == sum(x != y for x, y in zip(*as_bits, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("value", "telling"), [(0, False), (-1, False), (0xFF, True), (0x7F, False), (~0x7F, False)]
+)
+def test_hashes_of_blank_pictures_tell_nothing(value, telling):
+    assert is_telling(value) is telling
 
 
 def test_scoring_a_hundred_thousand_photos_takes_no_time_worth_a_thought():
