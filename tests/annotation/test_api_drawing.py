@@ -155,9 +155,10 @@ def test_private_photos_are_not_there(caller, survey):
 def test_another_window_s_draft_is_not_overwritten(caller, survey):
     task = queued(survey)
     draft = {"base_version": 0, "boxes": [box()], "is_empty": False, "seconds": 3, "client": CLIENT}
-    put = lambda **changes: caller.put(
-        path(task, "draft"), {**draft, **changes}, content_type="application/json"
-    )  # noqa: E731
+
+    def put(**changes):
+        return caller.put(path(task, "draft"), {**draft, **changes}, content_type="application/json")
+
     assert put().json()["version"] == 1
     assert put().json()["version"] == 1
     conflict = put(boxes=[box(), box(2)], client=str(uuid.uuid4()))

@@ -67,6 +67,13 @@ OPERATIONS = [
     ("GET", "/api/v1/surveys/"),
     ("GET", "/api/v1/surveys/{slug}/"),
     ("GET", "/api/v1/labels/"),
+    ("POST", "/api/v1/annotation/surveys/{slug}/next/"),
+    ("GET", "/api/v1/annotation/tasks/{task_id}/"),
+    ("PUT", "/api/v1/annotation/tasks/{task_id}/draft/"),
+    ("POST", "/api/v1/annotation/tasks/{task_id}/lease/"),
+    ("POST", "/api/v1/annotation/tasks/{task_id}/submit/"),
+    ("POST", "/api/v1/annotation/tasks/{task_id}/skip/"),
+    ("POST", "/api/v1/annotation/tasks/{task_id}/release/"),
 ]
 
 

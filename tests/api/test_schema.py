@@ -38,6 +38,13 @@ def test_it_describes_every_address(document):
         "/api/v1/surveys/",
         "/api/v1/surveys/{slug}/",
         "/api/v1/labels/",
+        "/api/v1/annotation/surveys/{slug}/next/",
+        "/api/v1/annotation/tasks/{task_id}/",
+        "/api/v1/annotation/tasks/{task_id}/draft/",
+        "/api/v1/annotation/tasks/{task_id}/lease/",
+        "/api/v1/annotation/tasks/{task_id}/submit/",
+        "/api/v1/annotation/tasks/{task_id}/skip/",
+        "/api/v1/annotation/tasks/{task_id}/release/",
     }
 
 
