@@ -1,18 +1,35 @@
 // The boxes as a list: what the canvas shows, for screen readers, for keys, and for finding one among a thousand.
 import { element, setText, swatch } from "./dom.js";
 import { fateOf } from "./answer.js";
-import { fill, gettext, percent } from "./texts.js";
+import { fill, gettext, ngettext, percent } from "./texts.js";
 
-const MANY = 40; // more rows at once are made anew faster than one by one
+// Rows in the page at a time. A thousand of them cost each edit 10 ms of layout and painting (benchmarks/drawing.py).
+const WINDOW = 120;
 
 export class BoxList {
   /** `on` = {choose(key, {add}), point(key)} */
-  constructor(list, on) {
+  constructor(list, scene, on) {
     this.list = list;
+    this.scene = scene;
     this.on = on;
     this.rows = new Map();
+    this.start = 0;
     this.chosen = new Set();
+    this.before = this.more("earlier");
+    this.after = this.more("later");
+    list.before(this.before);
+    list.after(this.after);
     this.listen();
+  }
+
+  more(direction) {
+    const button = element("button", { type: "button", class: "link-button box-list__more", hidden: true });
+    button.addEventListener("click", () => {
+      this.start += direction === "later" ? WINDOW : -WINDOW;
+      this.fill();
+      this.list.scrollTop = direction === "later" ? 0 : this.list.scrollHeight;
+    });
+    return button;
   }
 
   listen() {
@@ -24,65 +41,84 @@ export class BoxList {
     this.list.addEventListener("pointerover", (event) => this.on.point(keyOf(event)));
     this.list.addEventListener("pointerleave", () => this.on.point(null));
     this.list.addEventListener("keydown", (event) => {
-      const keys = [...this.rows.keys()];
-      const at = keys.indexOf(keyOf(event));
-      const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: keys.length - 1 }[event.key];
-      if (at === -1 || next === undefined) return;
+      const boxes = this.scene.answer.list();
+      const at = boxes.findIndex((box) => box.key === keyOf(event));
+      const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: boxes.length - 1 }[event.key];
+      if (at === -1 || next === undefined || event.ctrlKey || event.metaKey) return;
       event.preventDefault();
       event.stopPropagation();
-      if (keys[next] === undefined) return;
-      this.on.choose(keys[next], { add: false });
-      this.focus(keys[next]);
+      if (!boxes[next]) return;
+      this.on.choose(boxes[next].key, { add: false });
+      this.focus(boxes[next].key);
     });
   }
 
   focus(key) {
-    this.rows.get(key)?.firstElementChild.focus({ preventScroll: false });
+    this.rows.get(key)?.firstElementChild.focus();
   }
 
   /** `keys` null: everything anew. */
-  update(keys, answer, scene) {
-    if (keys === null || keys.length > MANY) {
-      this.rows.clear();
-      const made = answer.list().map((box) => {
-        const row = this.row(box);
-        this.rows.set(box.key, row);
-        this.describe(row, box, scene);
-        return row;
-      });
-      this.list.replaceChildren(...made);
-      for (const key of this.chosen) this.mark(key, true);
-    } else {
-      for (const key of keys) this.updateOne(key, answer, scene);
+  update(keys) {
+    const { answer } = this.scene;
+    if (keys === null) this.rows.clear();
+    const isSame = keys?.every((key) => Boolean(answer.get(key)) === this.known?.has(key));
+    if (keys === null || !isSame) this.fill();
+    for (const key of keys ?? []) {
+      const row = this.rows.get(key);
+      if (row) this.describe(row, answer.get(key));
     }
     this.keepOneStop();
   }
 
-  updateOne(key, answer, scene) {
-    const box = answer.get(key);
-    let row = this.rows.get(key);
-    if (!box) {
-      const hadFocus = row?.contains(document.activeElement);
-      row?.remove();
-      this.rows.delete(key);
-      if (hadFocus) this.lostFocus = true;
-      return;
+  /** Rows of the window, in the order of the answer; those that stay are not touched. */
+  fill() {
+    const boxes = this.scene.answer.list();
+    const hadFocus = this.list.contains(document.activeElement);
+    this.known = new Set(boxes.map((box) => box.key));
+    this.start = Math.max(0, Math.min(this.start, boxes.length - 1 - ((boxes.length - 1) % WINDOW)));
+    const shown = boxes.slice(this.start, this.start + WINDOW);
+    const rows = new Map();
+    for (const box of shown) {
+      const row = this.rows.get(box.key) ?? this.row(box);
+      if (!this.rows.has(box.key)) this.describe(row, box);
+      rows.set(box.key, row);
     }
-    if (!row) {
-      row = this.row(box);
-      const list = answer.list();
-      const after = list[list.indexOf(box) + 1];
-      const before = after && this.rows.get(after.key);
-      this.rows.set(key, row);
-      if (before) {
-        before.before(row);
-        // The map's order is the list's: arrow keys walk along it.
-        this.rows = new Map(list.filter((other) => this.rows.has(other.key)).map((other) => [other.key, this.rows.get(other.key)]));
-      } else {
-        this.list.append(row);
+    this.rows = rows;
+    this.place([...rows.values()]);
+    this.number(boxes.length);
+    for (const key of this.chosen) this.mark(key, true);
+    this.keepOneStop();
+    if (hadFocus && !this.list.contains(document.activeElement)) this.stop?.firstElementChild.focus();
+  }
+
+  place(rows) {
+    const wanted = new Set(rows);
+    for (const row of [...this.list.children]) if (!wanted.has(row)) row.remove();
+    let at = this.list.firstElementChild;
+    for (const row of rows) {
+      if (row === at) at = at.nextElementSibling;
+      else this.list.insertBefore(row, at);
+    }
+  }
+
+  number(total) {
+    const isPart = total > WINDOW;
+    let position = this.start;
+    for (const row of this.rows.values()) {
+      position += 1;
+      if (isPart) {
+        row.setAttribute("aria-posinset", position);
+        row.setAttribute("aria-setsize", total);
+      } else if (row.hasAttribute("aria-setsize")) {
+        row.removeAttribute("aria-posinset");
+        row.removeAttribute("aria-setsize");
       }
     }
-    this.describe(row, box, scene);
+    const later = total - this.start - this.rows.size;
+    this.before.hidden = this.start === 0;
+    this.after.hidden = later <= 0;
+    setText(this.before, fill(ngettext("%(n)s box before", "%(n)s boxes before", this.start), { n: this.start }));
+    setText(this.after, fill(ngettext("%(n)s more box", "%(n)s more boxes", later), { n: later }));
   }
 
   row(box) {
@@ -96,7 +132,8 @@ export class BoxList {
     );
   }
 
-  describe(row, box, scene) {
+  describe(row, box) {
+    const { scene } = this;
     const [number, dot, name, fate] = row.firstElementChild.children;
     const label = scene.labels.get(box.label);
     setText(number, String(box.order));
@@ -105,11 +142,12 @@ export class BoxList {
       dot.replaceChildren(swatch(label?.colour ?? "#ffffff"));
     }
     setText(name, box.proposed_label || label?.name || box.label);
-    setText(fate, this.fate(box, scene));
+    setText(fate, this.fate(box));
     row.classList.toggle("is-uncertain", box.is_uncertain);
   }
 
-  fate(box, scene) {
+  fate(box) {
+    const { scene } = this;
     const parts = [];
     const { isDrawn, isMoved, isRelabelled } = fateOf(box, scene.proposals);
     if (isDrawn) parts.push(gettext("drawn"));
@@ -125,9 +163,11 @@ export class BoxList {
   choose(keys) {
     for (const key of this.chosen) this.mark(key, false);
     this.chosen = new Set(keys);
+    const last = keys.at(-1);
+    if (last !== undefined && !this.rows.has(last)) this.showWindowOf(last);
     for (const key of keys) this.mark(key, true);
     this.keepOneStop();
-    this.scrollSoon(keys.at(-1));
+    this.scrollSoon(last);
   }
 
   /** After the frame that shows the edit: asking where a row lies lays a thousand rows out. */
@@ -140,6 +180,13 @@ export class BoxList {
       this.scrollKey = undefined;
       if (wanted) this.scrollTo(wanted);
     }));
+  }
+
+  showWindowOf(key) {
+    const at = this.scene.answer.list().findIndex((box) => box.key === key);
+    if (at === -1) return;
+    this.start = at - (at % WINDOW);
+    this.fill();
   }
 
   mark(key, isChosen) {
@@ -158,8 +205,6 @@ export class BoxList {
       this.stop = stop;
     }
     if (stop) stop.firstElementChild.tabIndex = 0;
-    if (this.lostFocus && stop) stop.firstElementChild.focus();
-    this.lostFocus = false;
   }
 
   /** Scrolls the list, never the panel: what is being typed into stays in sight. */
@@ -173,8 +218,9 @@ export class BoxList {
     else if (mine.bottom > shown.bottom) frame.scrollTop += mine.bottom - shown.bottom + 12;
   }
 
-  sentence(box, scene) {
+  sentence(box) {
+    const { scene } = this;
     const name = box.proposed_label || scene.labels.get(box.label)?.name || box.label;
-    return fill(gettext("Box %(number)s, %(name)s, %(fate)s"), { number: box.order, name, fate: this.fate(box, scene) });
+    return fill(gettext("Box %(number)s, %(name)s, %(fate)s"), { number: box.order, name, fate: this.fate(box) });
   }
 }

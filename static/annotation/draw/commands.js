@@ -121,7 +121,7 @@ function escape(page) {
 
 function sayChosen(page, text) {
   const [box] = page.editor.chosen();
-  page.say(box ? `${text} ${page.panel.list.sentence(box, page.scene)}` : text);
+  page.say(box ? `${text} ${page.panel.list.sentence(box)}` : text);
 }
 
 function toggleSheet(page, command, selector, focus) {

@@ -66,11 +66,12 @@ export class Editor {
     this.select(this.answer.list().map((box) => box.key));
   }
 
-  /** After an edit that came from elsewhere (undo, another version): only what still exists stays in hand. */
-  refresh() {
+  /** After an edit, also one from elsewhere: only what still exists stays in hand. What is in hand lies on a layer alone. */
+  refresh(keys = null) {
     const left = this.selection.filter((key) => this.answer.get(key));
     if (left.length !== this.selection.length) this.select(left);
-    this.stage.redraw("boxes", "hand");
+    const isInHand = keys?.every((key) => this.scene.hidden.has(key));
+    this.stage.redraw(...(isInHand ? ["hand"] : ["boxes", "hand"]));
   }
 
   chosen() {

@@ -206,7 +206,7 @@ export class Gestures {
     else this.finish(drag, this.stage.toPhoto(at));
     this.editor.preview = this.editor.frame = null;
     this.editor.isSelecting = false;
-    this.stage.redraw("boxes", "hand");
+    this.stage.redraw("hand");
   }
 
   click(drag) {

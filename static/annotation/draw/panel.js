@@ -21,7 +21,7 @@ export class Panel {
       weakValue: find("[data-weak-value]"), weakCount: find("[data-weak-count]"), weakList: find("[data-weak-list]"),
     };
     this.counts = root.querySelectorAll("[data-box-count]");
-    this.list = new BoxList(find("[data-box-list]"), {
+    this.list = new BoxList(find("[data-box-list]"), scene, {
       choose: (key, { add }) => {
         if (add) editor.toggle(key);
         else editor.select([key]);
@@ -83,7 +83,7 @@ export class Panel {
   /** After an edit of these boxes; null: of all. */
   changed(keys) {
     const { answer } = this.scene;
-    this.list.update(keys, answer, this.scene);
+    this.list.update(keys);
     for (const count of this.counts) setText(count, String(answer.size));
     setText(this.parts.changes, this.changesText());
     this.parts.empty.hidden = answer.size > 0;

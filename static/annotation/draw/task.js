@@ -171,7 +171,7 @@ class DrawingPage {
 
   changed(keys) {
     if (this.isLoading || !this.task) return;
-    this.editor.refresh();
+    this.editor.refresh(keys);
     this.panel.changed(keys);
     this.showEdited();
     if (this.isAdopting) return;
@@ -185,13 +185,12 @@ class DrawingPage {
     this.find('[data-command="undo"]').setAttribute("aria-disabled", String(!answer.done.length));
     this.find('[data-command="redo"]').setAttribute("aria-disabled", String(!answer.undone.length));
     this.showPressed("empty", answer.isEmpty);
-    this.stage.redraw("boxes", "hand");
   }
 
   selected(isQuiet) {
     this.panel.chosen();
     const boxes = this.editor.chosen();
-    if (boxes.length === 1 && !isQuiet) this.say(this.panel.list.sentence(boxes[0], this.scene));
+    if (boxes.length === 1 && !isQuiet) this.say(this.panel.list.sentence(boxes[0]));
   }
 
   showTool(tool) {
