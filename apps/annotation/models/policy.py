@@ -98,6 +98,9 @@ class AnnotationPolicy(models.Model):
     )
     control_given = models.PositiveIntegerField(default=0, editable=False)
     active_given = models.PositiveIntegerField(default=0, editable=False)
+    next_swept = models.BigIntegerField(
+        default=0, editable=False, help_text="The sweep looks here next for photos that no message brought."
+    )
 
     class Meta:
         verbose_name = _("rules of the experts' queue")

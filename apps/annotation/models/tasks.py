@@ -67,8 +67,11 @@ class AnnotationTaskQuerySet(models.QuerySet["AnnotationTask"]):
         return self.filter(state=AnnotationTask.State.WAITING)
 
     def public(self) -> Self:
-        """Of photos that everybody may see: what is private or hidden is not shown to experts."""
-        return self.filter(photo__observation__visibility=Observation.Visibility.PUBLIC)
+        """Of photos that everybody may see: what is private or hidden is not shown to experts.
+
+        The copy on the task makes it fast, the observation's own word makes it sure.
+        """
+        return self.filter(is_public=True, photo__observation__visibility=Observation.Visibility.PUBLIC)
 
     def by_uncertainty(self) -> Self:
         """The queue's one order: highest score first, the older photo first among equals."""
@@ -101,6 +104,12 @@ class AnnotationTask(models.Model):
         help_text=_("None: it joins groups of different splits, so it is in no dataset."),
     )
     draw = models.FloatField(_("draw"), editable=False)
+    is_public = models.BooleanField(
+        default=True, db_default=True, editable=False, help_text="Copied from the observation, by a trigger."
+    )
+    perceptual_hash = models.BigIntegerField(
+        null=True, editable=False, help_text="The photo's; null where it says nothing, as of a blank picture."
+    )
     uncertainty = models.FloatField(_("uncertainty"), default=0, editable=False)
     score = models.FloatField(
         _("score"), default=0, editable=False, help_text=_("Uncertainty, raised by comments on boxes.")
@@ -149,13 +158,22 @@ class AnnotationTask(models.Model):
         indexes = [
             models.Index(
                 fields=["survey", "-score", "id"],
-                condition=Q(state="waiting", arm="active"),
+                condition=Q(
+                    state="waiting", arm__in=("active", "imported"), is_public=True, waits_for__isnull=True
+                ),
                 name="task_queue",
             ),
             models.Index(
                 fields=["survey", "draw", "id"],
-                condition=Q(state="waiting", arm="control"),
+                condition=Q(state="waiting", arm="control", is_public=True, waits_for__isnull=True),
                 name="task_control",
+            ),
+            models.Index(fields=["survey", "is_public", "state"], name="task_counts"),
+            models.Index(
+                fields=["survey"],
+                include=["perceptual_hash", "id", "group"],
+                condition=Q(perceptual_hash__isnull=False),
+                name="task_looks",
             ),
             models.Index(fields=["survey", "state", "-score", "id"], name="task_console"),
             models.Index(

@@ -12,19 +12,17 @@ from django.utils import timezone
 
 from apps.annotation.active_learning.strategies import draw
 from apps.annotation.models import AnnotationPolicy, AnnotationTask, Arm, GroupKey, PhotoGroup
-from apps.observations.models import Photo
+from apps.observations.models import Observation, Photo
 from apps.training.models.datasets import Split
 
 _FEWEST_BITS: Final = 8
 """A perceptual hash has half of its bits set. One with nearly none or nearly all is that of a blank picture, which has
 nothing to compare: all blank pictures would be one another's duplicates."""
 
+# Answered by the index `task_looks` alone: a look at each of 100,000 hashes costs less than any tree over them saves.
 _NEIGHBOURS = """
-SELECT task.id, task.group_id FROM observations_photo AS photo
-JOIN annotation_annotationtask AS task ON task.photo_id = photo.id
-WHERE photo.survey_id = %s AND photo.id <> %s
-    AND bit_count((photo.perceptual_hash # %s)::bit(64)) <= %s
-    AND bit_count(photo.perceptual_hash::bit(64)) BETWEEN %s AND %s
+SELECT id, group_id FROM annotation_annotationtask
+WHERE survey_id = %s AND perceptual_hash IS NOT NULL AND bit_count((perceptual_hash # %s)::bit(64)) <= %s
 """
 
 
@@ -64,27 +62,20 @@ class Duplicates:
     def __init__(self, policy: AnnotationPolicy) -> None:
         self._policy = policy
 
-    def of(self, photo: Photo) -> list[tuple[int, int | None]]:
-        """(task, group) of the queued photos of the survey that look like this one."""
-        if not is_telling(photo.perceptual_hash):
+    def of(self, perceptual_hash: int | None) -> list[tuple[int, int | None]]:
+        """(task, group) of the queued photos of the survey that look like this."""
+        if not is_telling(perceptual_hash):
             return []
         with connection.cursor() as cursor:
-            cursor.execute(
-                _NEIGHBOURS,
-                [
-                    photo.survey_id,
-                    photo.pk,
-                    photo.perceptual_hash,
-                    self._policy.duplicate_distance,
-                    _FEWEST_BITS,
-                    64 - _FEWEST_BITS,
-                ],
-            )
+            distance = self._policy.duplicate_distance
+            cursor.execute(_NEIGHBOURS, [self._policy.survey_id, perceptual_hash, distance])
             return [(task, group) for task, group in cursor]
 
     def wait_for(self, task: AnnotationTask) -> int:
         """Near-duplicates of a photo that an expert looks at wait until the next promotion; gives how many."""
-        alike = [pk for pk, _group in self.of(task.photo)]
+        alike = [pk for pk, _group in self.of(task.perceptual_hash) if pk != task.pk]
+        if not alike:
+            return 0
         held = AnnotationTask.objects.filter(assignments__state="open")
         waiting = AnnotationTask.objects.waiting().filter(pk__in=alike, waits_for=None).exclude(pk__in=held)
         return waiting.update(waits_for=task)
@@ -104,7 +95,7 @@ class GroupBook:
     def task_of(self, photo: Photo, *, imported: bool) -> AnnotationTask:
         """Write down the task of a photo that has none, with its group and arm."""
         policy = self._policy
-        alike = self._duplicates.of(photo)
+        alike = self._duplicates.of(photo.perceptual_hash)
         group = self._group(photo, [group for _task, group in alike if group], imported=imported)
         arm = Arm.IMPORTED if imported else Arm.ACTIVE
         if not imported and group is not None and group.arm == Arm.CONTROL:
@@ -115,6 +106,8 @@ class GroupBook:
             arm=arm,
             group=group,
             draw=draw(policy.seed, f"photo:{photo.public_id}"),
+            is_public=photo.observation.visibility == Observation.Visibility.PUBLIC,
+            perceptual_hash=photo.perceptual_hash if is_telling(photo.perceptual_hash) else None,
             answers_needed=policy.experts_per_photo,
         )
 

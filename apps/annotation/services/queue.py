@@ -24,7 +24,7 @@ from apps.annotation.services.leases import (
 from apps.annotation.services.policies import policy_of
 from apps.annotation.services.scoring import score_tasks
 from apps.common.leased import WorkStatus
-from apps.observations.models import Photo, Survey
+from apps.observations.models import Observation, Photo, Survey
 
 __all__ = [
     "LeaseLostError",
@@ -110,7 +110,7 @@ def missing_photos(survey: Survey) -> int:
 
 def queue_state(survey: Survey) -> QueueState:
     """Counts of the survey's photos that everybody may see."""
-    rows = AnnotationTask.objects.public().filter(survey=survey).order_by().values_list("state")
+    rows = AnnotationTask.objects.filter(survey=survey, is_public=True).order_by().values_list("state")
     counts = dict(rows.annotate(photos=Count("pk")))
     missing = missing_photos(survey)
     held = Assignment.objects.held().filter(task__survey=survey, task__state=AnnotationTask.State.WAITING)
@@ -147,15 +147,20 @@ def _enqueue(policy: AnnotationPolicy, photo_ids: Collection[int], *, imported: 
     photos = Photo.objects.filter(pk__in=photo_ids, survey=policy.survey_id)
     if not imported:
         photos = photos.filter(Q(status=WorkStatus.DONE) | Q(model_version__isnull=False))
-    # Locked against deletion until their tasks are committed.
-    locked = photos.filter(annotation_task=None).select_for_update(of=("self",), no_key=True)
-    new = [
-        book.task_of(photo, imported=imported)
-        for photo in locked.select_related("observation").order_by("pk")
-    ]
+    photos = photos.filter(annotation_task=None)
+    # Locked against deletion, and against a change of visibility, until their tasks are committed; in the order in
+    # which deletion locks them.
+    of_photos = Observation.objects.filter(pk__in=list(photos.values_list("observation", flat=True)))
+    observations = {row.pk: row for row in of_photos.select_for_update(no_key=True).order_by("pk")}
+    new = 0
+    for photo in photos.select_for_update(of=("self",), no_key=True).order_by("pk"):
+        if photo.observation_id in observations:
+            photo.observation = observations[photo.observation_id]
+            book.task_of(photo, imported=imported)
+            new += 1
     tasks = AnnotationTask.objects.filter(photo__in=photo_ids, survey=policy.survey_id)
     score_tasks(policy, list(tasks.order_by("pk").values_list("pk", flat=True)))
-    return len(new)
+    return new
 
 
 def _resumed(expert: User, survey: Survey) -> Assignment | None:
