@@ -52,8 +52,11 @@ def spoken_language() -> str:
 class ProfileForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = User
-        fields = ("display_name", "language")
-        labels = {"language": gettext_lazy("Language")}
+        fields = ("display_name", "language", "wants_news")
+        labels = {
+            "language": gettext_lazy("Language"),
+            "wants_news": gettext_lazy("News about my photos by mail"),
+        }
         help_texts = {
             "display_name": gettext_lazy(
                 "Shown beside your photos and comments. Leave empty to stay anonymous."

@@ -21,12 +21,23 @@ _LONGEST_PAUSE_S = 3_600
 _AT_ONCE = 50
 
 
-def queue_mail(*, recipient: str, subject: str, body: str, key: str | None = None) -> None:
-    """Write a mail to the outbox. A second one with the same `key` is dropped."""
+def queue_mail(
+    *, recipient: str, subject: str, body: str, key: str | None = None, unsubscribe_address: str = ""
+) -> None:
+    """Write a mail to the outbox. A second one with the same `key` is dropped.
+
+    Mail programs offer `unsubscribe_address` beside the mail (RFC 8058): it ends such mails by one POST, without sign-in.
+    """
     from apps.accounts.tasks import send_mails  # tasks call services
 
     one_line = " ".join(subject.split())[:200]
-    mail = OutgoingMail(key=key, recipient=recipient, subject=one_line, body=body.strip() + "\n")
+    mail = OutgoingMail(
+        key=key,
+        recipient=recipient,
+        subject=one_line,
+        body=body.strip() + "\n",
+        unsubscribe_address=unsubscribe_address,
+    )
     OutgoingMail.objects.bulk_create([mail], ignore_conflicts=True)
     wake(send_mails)
 
@@ -36,14 +47,23 @@ def send_due_mails() -> int:
     sent = 0
     for mail in _claim():
         try:
-            EmailMessage(subject=mail.subject, body=mail.body, to=[mail.recipient]).send()
+            headers = _unsubscribe_headers(mail.unsubscribe_address)
+            EmailMessage(subject=mail.subject, body=mail.body, to=[mail.recipient], headers=headers).send()
         except (OSError, smtplib.SMTPException, ValueError) as error:
             _note_failure(mail, error)
             continue
-        OutgoingMail.objects.filter(pk=mail.pk).update(sent_at=Now(), subject="", body="", failure_reason="")
+        OutgoingMail.objects.filter(pk=mail.pk).update(
+            sent_at=Now(), subject="", body="", unsubscribe_address="", failure_reason=""
+        )
         sent += 1
     OutgoingMail.objects.filter(created_at__lt=timezone.now() - KEEP_SENT_FOR).delete()
     return sent
+
+
+def _unsubscribe_headers(address: str) -> dict[str, str]:
+    if not address:
+        return {}
+    return {"List-Unsubscribe": f"<{address}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
 
 
 @transaction.atomic

@@ -158,6 +158,7 @@ class OutgoingMail(models.Model):
     recipient = models.EmailField(_("recipient"))
     subject = models.CharField(_("subject"), max_length=200, blank=True)
     body = models.TextField(blank=True)
+    unsubscribe_address = models.CharField(max_length=500, blank=True, default="", editable=False)
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
     created_at = models.DateTimeField(_("written at"), db_default=Now(), editable=False)
     next_try_at = models.DateTimeField(_("next try at"), db_default=Now(), editable=False)

@@ -69,13 +69,22 @@ def decide_application(
     return current
 
 
-def write_to(*, user: User, template: str, context: dict[str, Any], key: str | None = None) -> None:
+def write_to(
+    *,
+    user: User,
+    template: str,
+    context: dict[str, Any],
+    key: str | None = None,
+    unsubscribe_address: str = "",
+) -> None:
     """Queue one of our own mails (`templates/accounts/mail/`) in the recipient's language."""
     with translation.override(user.language or settings.LANGUAGE_CODE):
         values = {"user": user, "SITE_NAME": settings.SITE_NAME, "SITE_URL": settings.SITE_URL, **context}
         subject = render_to_string(f"accounts/mail/{template}_subject.txt", values)
         body = render_to_string(f"accounts/mail/{template}_message.txt", values)
-    queue_mail(recipient=user.email, subject=subject, body=body, key=key)
+    queue_mail(
+        recipient=user.email, subject=subject, body=body, key=key, unsubscribe_address=unsubscribe_address
+    )
 
 
 def revoke_api_client(*, client: ApiClient) -> None:

@@ -13,12 +13,14 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import translation
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from apps.accounts.forms import ExpertApplicationForm, ProfileForm
 from apps.accounts.mailbox import read_mails
 from apps.accounts.models import ApiClient, ExpertApplication, User
 from apps.accounts.services import ApplicationPendingError, apply_as_expert, revoke_api_client
+from apps.accounts.unsubscribing import unsubscribing_user
 
 _YEAR_S = 365 * 24 * 3600
 
@@ -79,6 +81,21 @@ def revoke_client(request: HttpRequest, client_id: uuid.UUID) -> HttpResponse:
     revoke_api_client(client=client)
     messages.success(request, _("“%(name)s” can no longer sign in.") % {"name": client.name})
     return redirect("accounts:profile")
+
+
+@csrf_exempt  # a mail program posts without a page of ours (RFC 8058); the signed address is what it proves
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def news(request: HttpRequest, token: str) -> HttpResponse:
+    """End the mails about one's photos, or want them again, by the link in one of them: without signing in."""
+    user = unsubscribing_user(token)
+    if user is None:
+        return render(request, "accounts/news.html", {"person": None}, status=404)
+    if request.method == "POST":
+        User.objects.filter(pk=user.pk).update(wants_news="again" in request.POST)
+        user.refresh_from_db(fields=["wants_news"])
+    context = {"person": user, "is_done": request.method == "POST"}
+    return render(request, "accounts/news.html", context)
 
 
 @never_cache
