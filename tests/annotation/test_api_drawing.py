@@ -5,13 +5,11 @@ import uuid
 import pytest
 
 from apps.annotation.models import Annotation, AnnotationTask, Assignment
-from tests.annotation.factories import AssignmentFactory, TaskFactory
+from tests.annotation.drawing import API, answer, box, draft, drawing_survey, drawn, path, queued
+from tests.annotation.factories import AssignmentFactory
 from tests.api.conftest import Caller, assert_problem, verified_user
-from tests.factories import DetectionFactory, LabelFactory, ModelVersionFactory, PhotoFactory, SurveyFactory
 
 pytestmark = pytest.mark.django_db
-API = "/api/v1/annotation/"
-CLIENT = str(uuid.uuid4())
 
 
 @pytest.fixture
@@ -26,65 +24,7 @@ def caller(expert):
 
 @pytest.fixture
 def survey():
-    survey = SurveyFactory(slug="springtails", minimum_photos=1)
-    LabelFactory(survey=survey, code="CER")
-    LabelFactory(survey=survey, code="ISO")
-    LabelFactory(survey=survey, code="OLD", is_active=False)
-    ModelVersionFactory(registered_model=survey.registered_model, labels=["CER", "ISO"])
-    return survey
-
-
-def queued(survey, *, boxes=2, weak=1, **fields):
-    version = survey.registered_model.production_version
-    photo = PhotoFactory(
-        observation__survey=survey,
-        status="done",
-        model_version=version,
-        detection_count=boxes,
-        detection_ms=5,
-    )
-    label = survey.labels.get(code="CER")
-    for number in range(1, boxes + weak + 1):
-        DetectionFactory(
-            photo=photo,
-            model_version=version,
-            number=number,
-            label=label,
-            score=0.7,
-            class_scores=[0.7, 0.2],
-            x_min=10.0 * number,
-            x_max=10.0 * number + 8,
-        )
-    return TaskFactory(photo=photo, **fields)
-
-
-def box(number=1, **changes):
-    """As the drawing page sends the model's box back, untouched."""
-    body = {"x_min": 10.0 * number, "y_min": 20.0, "x_max": 10.0 * number + 8, "y_max": 70.0}
-    return {
-        **body,
-        "label": "CER",
-        "proposal": number,
-        "note": "",
-        "is_uncertain": False,
-        "proposed_label": "",
-        **changes,
-    }
-
-
-def answer(boxes, **changes):
-    return {
-        "key": str(uuid.uuid4()),
-        "boxes": boxes,
-        "is_empty": not boxes,
-        "seconds": 12.5,
-        "next": False,
-        **changes,
-    }
-
-
-def path(task, action=""):
-    return f"{API}tasks/{task.public_id}/{action}{'/' if action else ''}"
+    return drawing_survey()
 
 
 def test_an_expert_gets_a_photo_draws_and_sends(caller, survey):
@@ -94,8 +34,7 @@ def test_an_expert_gets_a_photo_draws_and_sends(caller, survey):
     assert [(p["number"], p["is_weak"]) for p in given["proposals"]] == [(1, False), (2, False), (3, True)]
     assert given["lease"]["is_mine"]
     assert 890 < given["lease"]["seconds_left"] <= 900
-    draft = {"base_version": 0, "boxes": [box()], "is_empty": False, "seconds": 3, "client": CLIENT}
-    saved = caller.put(path(task, "draft"), draft, content_type="application/json").json()
+    saved = caller.put(path(task, "draft"), draft([box()]), content_type="application/json").json()
     assert saved["version"] == 1
     sent = answer([box(), box(2, label="ISO")], model_version=given["model_version"])
     response = caller.post_json(path(task, "submit"), sent)
@@ -121,7 +60,7 @@ def test_the_same_answer_sent_twice_is_one(caller, survey):
 
 def test_sending_gives_the_next_photo_or_says_why_not(caller, survey):
     first, second = queued(survey), queued(survey)
-    body = caller.post_json(path(first, "submit"), answer([box(proposal=None)], next=True)).json()
+    body = caller.post_json(path(first, "submit"), answer([drawn()], next=True)).json()
     assert body["next"]["id"] == str(second.public_id)
     body = caller.post_json(path(second, "submit"), answer([], next=True)).json()
     assert body["next"] is None
@@ -154,19 +93,18 @@ def test_private_photos_are_not_there(caller, survey):
 
 def test_another_window_s_draft_is_not_overwritten(caller, survey):
     task = queued(survey)
-    draft = {"base_version": 0, "boxes": [box()], "is_empty": False, "seconds": 3, "client": CLIENT}
 
-    def put(**changes):
-        return caller.put(path(task, "draft"), {**draft, **changes}, content_type="application/json")
+    def put(boxes, **changes):
+        return caller.put(path(task, "draft"), draft(boxes, **changes), content_type="application/json")
 
-    assert put().json()["version"] == 1
-    assert put().json()["version"] == 1
-    conflict = put(boxes=[box(), box(2)], client=str(uuid.uuid4()))
+    assert put([box()]).json()["version"] == 1
+    assert put([box()]).json()["version"] == 1
+    conflict = put([box(), box(2)], client=str(uuid.uuid4()))
     body = assert_problem(conflict, 409, "draft_conflict")
     assert body["draft"]["version"] == 1
-    assert body["draft"]["client"] == CLIENT
+    assert body["draft"]["client"] == draft([])["client"]
     assert body["draft"]["boxes"] == [box()]
-    assert put(base_version=1, boxes=[]).json()["version"] == 2
+    assert put([], base_version=1).json()["version"] == 2
 
 
 def test_a_photo_that_somebody_else_holds_cannot_be_answered(caller, survey):
@@ -180,7 +118,7 @@ def test_a_photo_that_somebody_else_holds_cannot_be_answered(caller, survey):
 
 def test_an_own_answer_is_corrected_by_a_new_one(caller, survey):
     task = queued(survey)
-    first = caller.post_json(path(task, "submit"), answer([box(proposal=None)])).json()["annotation"]
+    first = caller.post_json(path(task, "submit"), answer([drawn()])).json()["annotation"]
     opened = caller.get(path(task)).json()
     assert opened["my_annotation"]["id"] == first
     assert opened["lease"]["is_mine"]

@@ -31,6 +31,25 @@ class AnswerJSONParser(StrictJSONParser):
     names_odd_numbers = True
 
 
+class ExpertInput(StrictSerializer):
+    """Tells of unknown fields and of what is wrong with the others at once."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return super().to_internal_value(data)
+        known = {name: value for name, value in data.items() if name in self.fields}
+        errors: dict[str, Any] = {}
+        fields: Any = None
+        for part in (known, data):  # at an unknown field the strict serializer stops
+            try:
+                fields = super().to_internal_value(part)
+            except serializers.ValidationError as error:
+                errors |= dict(error.detail)  # type: ignore[arg-type]
+        if errors:
+            raise serializers.ValidationError(errors)
+        return fields
+
+
 class FlagField(serializers.BooleanField):
     """True or false; not 1, "yes" or null."""
 
@@ -93,18 +112,21 @@ class AnnotationBoxInput(StrictSerializer):
 class BoxesField(serializers.Field[Any, Any, Any, Any]):
     """As they came."""
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_null=True, **kwargs)  # what is no list is told by the rules
+
     def to_internal_value(self, data: Any) -> Any:
         return data
 
 
-class NextInput(StrictSerializer):
+class NextInput(ExpertInput):
     after = IdField(required=False, allow_null=True, help_text=_("The photo that the caller has now."))
     peek = FlagField(
         default=False, help_text=_("Only say which one would come, to load its picture; nothing is held.")
     )
 
 
-class DraftInput(StrictSerializer):
+class DraftInput(ExpertInput):
     base_version = WholeNumberField(min_value=0, max_value=_MAX_VERSION)
     boxes = BoxesField()
     is_empty = FlagField(default=False)
@@ -112,7 +134,7 @@ class DraftInput(StrictSerializer):
     client = IdField(help_text=_("Made by the window, so that another one can tell."))
 
 
-class AnswerInput(StrictSerializer):
+class AnswerInput(ExpertInput):
     key = IdField(help_text=_("Made by the caller: the same answer sent twice is one."))
     boxes = BoxesField()
     is_empty = FlagField(default=False, help_text=_("Confirms that there is no animal on the photo."))
@@ -124,12 +146,12 @@ class AnswerInput(StrictSerializer):
     next = FlagField(default=False, help_text=_("Also give the next photo."))
 
 
-class SkipInput(StrictSerializer):
+class SkipInput(ExpertInput):
     reason = serializers.ChoiceField(choices=Assignment.SkipReason.choices)
     note = TextField(max_length=500, allow_blank=True, default="")
 
 
-class NothingInput(StrictSerializer):
+class NothingInput(ExpertInput):
     """For addresses that take no body."""
 
 
