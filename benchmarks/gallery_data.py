@@ -1,7 +1,7 @@
 """A database with any number of observations, written by SQL alone: a million takes minutes, not hours.
 
 Places gather around 400 towns, labels are as uneven as in nature (a few common, many rare), seven of ten
-observations have a place, six of ten photos show animals, one in fifty is private.
+observations have a place, six of ten photos show animals, one in fifty is private. Each photo has two weak boxes that no page shows.
 """
 
 import psycopg
@@ -53,6 +53,12 @@ INSERT INTO observations_detection (photo_id, model_version_id, number, label_id
 SELECT photo.id, 1, number, (survey_id - 1) * {labels} + 1 + floor(power(random(), 4) * {labels})::int, best_score,
     ARRAY[best_score], 100 * number, 100, 100 * number + 80, 200
 FROM observations_photo AS photo, generate_series(1, detection_count) AS number ORDER BY photo.id;
+
+INSERT INTO observations_detection (photo_id, model_version_id, number, label_id, score, is_weak, class_scores, x_min,
+    y_min, x_max, y_max)
+SELECT photo.id, 1, detection_count + number, (survey_id - 1) * {labels} + 1 + floor(random() * {labels})::int, 0.1, true,
+    ARRAY[0.1], 100 * number, 300, 100 * number + 80, 400
+FROM observations_photo AS photo, generate_series(1, 2) AS number ORDER BY photo.id;
 
 SELECT setval(pg_get_serial_sequence(name, 'id'), {observations} + 1000) FROM unnest(ARRAY['accounts_user',
     'training_registeredmodel', 'training_modelversion', 'observations_survey', 'observations_label',
