@@ -197,6 +197,11 @@ class AssignmentQuerySet(models.QuerySet["Assignment"]):
         """Open ones whose lease runs, by the database's clock."""
         return self.filter(state=Assignment.State.OPEN, lease_until__gte=Now())
 
+    def looked_at(self) -> Self:
+        """Held, answered or passed on: somebody has their eyes on the photo, or had."""
+        ended = (Assignment.State.SUBMITTED, Assignment.State.SKIPPED)
+        return self.filter(Q(state__in=ended) | Q(state=Assignment.State.OPEN, lease_until__gte=Now()))
+
 
 class Assignment(models.Model):
     """One expert's work on one photo: the lease, the draft, and how it ended. The draft outlives the lease."""

@@ -5,14 +5,24 @@ near-duplicate. Such photos share a group, and the group has one split for ever.
 different splits together gets no group and is in no dataset, because none of the groups can change any more.
 """
 
+from datetime import datetime
 from typing import Final
 
 from django.db import connection, transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from apps.annotation.active_learning.strategies import draw
-from apps.annotation.models import AnnotationPolicy, AnnotationTask, Arm, GroupKey, PhotoGroup
+from apps.annotation.models import (
+    AnnotationPolicy,
+    AnnotationTask,
+    Arm,
+    Assignment,
+    GroupKey,
+    PhotoGroup,
+)
 from apps.observations.models import Observation, Photo
+from apps.training.models import ModelVersion
 from apps.training.models.datasets import Split
 
 _FEWEST_BITS: Final = 8
@@ -76,9 +86,24 @@ class Duplicates:
         alike = [pk for pk, _group in self.of(task.perceptual_hash) if pk != task.pk]
         if not alike:
             return 0
-        held = AnnotationTask.objects.filter(assignments__state="open")
-        waiting = AnnotationTask.objects.waiting().filter(pk__in=alike, waits_for=None).exclude(pk__in=held)
-        return waiting.update(waits_for=task)
+        held = Assignment.objects.held().filter(task=OuterRef("pk"))
+        waiting = AnnotationTask.objects.waiting().filter(~Exists(held), pk__in=alike, waits_for=None)
+        # Locked rows are passed over: whoever holds them may be waiting for the photo that is opened here.
+        pks = list(waiting.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True))
+        return AnnotationTask.objects.filter(pk__in=pks).update(waits_for=task)
+
+    def looked_at(self, tasks: list[int]) -> int | None:
+        """One of these tasks that experts have looked at since the last promotion."""
+        recent = Assignment.objects.looked_at().filter(task__in=tasks)
+        if promoted_at := self._promoted_at():
+            recent = recent.filter(opened_at__gte=promoted_at)
+        return recent.order_by("-opened_at").values_list("task_id", flat=True).first() if tasks else None
+
+    def _promoted_at(self) -> datetime | None:
+        versions = ModelVersion.objects.filter(
+            registered_model__surveys=self._policy.survey_id, stage=ModelVersion.Stage.PRODUCTION
+        )
+        return versions.values_list("promoted_at", flat=True).first()
 
 
 class GroupBook:
@@ -109,6 +134,7 @@ class GroupBook:
             is_public=photo.observation.visibility == Observation.Visibility.PUBLIC,
             perceptual_hash=photo.perceptual_hash if is_telling(photo.perceptual_hash) else None,
             answers_needed=policy.experts_per_photo,
+            waits_for_id=self._duplicates.looked_at([task for task, _group in alike]),
         )
 
     def _group(self, photo: Photo, looks_like: list[int], *, imported: bool) -> PhotoGroup | None:

@@ -13,13 +13,12 @@ from django.db.models.functions import Now
 
 from apps.accounts.models import User
 from apps.annotation.models import AnnotationPolicy, AnnotationTask, Assignment, Review
+from apps.annotation.services.groups import Duplicates
 from apps.annotation.services.policies import policy_of
 from apps.observations.models import Observation
 
 SKIPS_SET_ASIDE: Final = 3
 """So many different experts who pass a photo on make it one for a curator."""
-
-_NOT_ANSWERED: Final = (Assignment.State.OPEN, Assignment.State.RETURNED, Assignment.State.SKIPPED)
 
 
 class LeaseLostError(Exception):
@@ -51,10 +50,8 @@ def hold(task: AnnotationTask, expert: User, given_as: str = "chosen") -> Assign
     return open_assignment(locked, expert, given_as)
 
 
-@transaction.atomic
 def release(assignment: Assignment) -> None:
     """Give the photo back to the queue; the draft stays for this expert. Given back already is no error."""
-    locked_task(assignment.task)
     if return_to_queue(Assignment.objects.filter(pk=assignment.pk)):
         assignment.refresh_from_db()
 
@@ -91,18 +88,22 @@ def set_aside(task: AnnotationTask, *, by: User | None = None, note: str = "") -
 
 
 def return_to_queue(assignments: QuerySet[Assignment]) -> int:
-    """End open assignments without an answer; near-duplicates that waited for them alone wait no longer."""
+    """End open assignments without an answer; near-duplicates that waited for them alone wait no longer.
+
+    Two steps on purpose: who locks assignments and then tasks would run against who answers, the other way round.
+    """
     opened = assignments.filter(state=Assignment.State.OPEN)
     rows = dict(opened.values_list("pk", "task_id"))
     done = opened.filter(pk__in=rows).update(
         state=Assignment.State.RETURNED, closed_at=Now(), lease_until=None
     )
-    looked_at = Assignment.objects.filter(task__in=rows.values()).filter(
-        Q(state__in=(Assignment.State.SUBMITTED, Assignment.State.SKIPPED))
-        | Q(state=Assignment.State.OPEN, lease_until__gte=Now())
-    )
-    untouched = set(rows.values()) - set(looked_at.values_list("task_id", flat=True))
-    AnnotationTask.objects.filter(waits_for__in=untouched).update(waits_for=None)
+    with transaction.atomic():
+        untouched = set(rows.values()) - set(
+            Assignment.objects.looked_at().filter(task__in=rows.values()).values_list("task_id", flat=True)
+        )
+        freed = AnnotationTask.objects.filter(waits_for__in=untouched).select_for_update(no_key=True)
+        pks = list(freed.order_by("pk").values_list("pk", flat=True))
+        AnnotationTask.objects.filter(pk__in=pks).update(waits_for=None)
     return done
 
 
@@ -126,7 +127,9 @@ def locked_task(task: AnnotationTask) -> AnnotationTask:
 
 
 def require_free(task: AnnotationTask, expert: User) -> None:
-    """Raise `LeaseLostError` unless the expert may take this locked task."""
+    """Raise `LeaseLostError` unless the expert may take this locked task. Curators may draw where experts disagree."""
+    if task.state == AnnotationTask.State.CONFLICT and expert.has_perm("annotation.add_review"):
+        return
     if task.state != AnnotationTask.State.WAITING:
         raise LeaseLostError(task.state)
     if not AnnotationTask.objects.public().filter(pk=task.pk).exists():
@@ -151,6 +154,8 @@ def open_assignment(task: AnnotationTask, expert: User, given_as: str) -> Assign
     assignment.lease_until = _lease_end(policy)
     assignment.opened_at = Now()
     assignment.save()
+    if given_as != "golden":
+        Duplicates(policy).wait_for(task)
     return _whole(assignment.pk)
 
 
@@ -162,7 +167,7 @@ def held_by(expert: User) -> QuerySet[Assignment]:
         .filter(
             Q(given_as="golden")
             | Q(
-                task__state=AnnotationTask.State.WAITING,
+                task__state__in=(AnnotationTask.State.WAITING, AnnotationTask.State.CONFLICT),
                 task__photo__observation__visibility=Observation.Visibility.PUBLIC,
             )
         )

@@ -1,5 +1,10 @@
 """The rules of a survey's queue."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import transaction
+
 from apps.annotation.active_learning.strategies import Options
 from apps.annotation.models import AnnotationPolicy
 from apps.observations.models import Survey
@@ -9,6 +14,17 @@ def policy_of(survey: Survey | int) -> AnnotationPolicy:
     """The survey's rules; the defaults are written down, with their seed, the first time anyone asks."""
     key = survey.pk if isinstance(survey, Survey) else survey
     return AnnotationPolicy.objects.get_or_create(survey_id=key)[0]
+
+
+@contextmanager
+def alone_in_queue(policy: AnnotationPolicy) -> Iterator[AnnotationPolicy]:
+    """A transaction in which nobody is given a photo of this survey, for whoever changes its order; keep it short.
+
+    Without it the rows being changed were passed over as locked, and an expert got another photo than the first. Gives
+    the rules as they are now.
+    """
+    with transaction.atomic():
+        yield AnnotationPolicy.objects.select_for_update(no_key=True).get(pk=policy.pk)
 
 
 def options_of(policy: AnnotationPolicy) -> Options:

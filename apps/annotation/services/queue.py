@@ -9,7 +9,7 @@ from django.db.models import Count, F, Q
 from apps.accounts.models import User
 from apps.annotation.models import AnnotationPolicy, AnnotationTask, Assignment
 from apps.annotation.services import selection
-from apps.annotation.services.groups import Duplicates, GroupBook
+from apps.annotation.services.groups import GroupBook
 from apps.annotation.services.leases import (
     LeaseLostError,
     extend,
@@ -21,7 +21,7 @@ from apps.annotation.services.leases import (
     set_aside,
     skip,
 )
-from apps.annotation.services.policies import policy_of
+from apps.annotation.services.policies import alone_in_queue, policy_of
 from apps.annotation.services.scoring import score_tasks
 from apps.common.leased import WorkStatus
 from apps.observations.models import Observation, Photo, Survey
@@ -68,10 +68,8 @@ def next_task(expert: User, survey: Survey) -> Assignment | None:
         return resumed
     if missing_photos(survey):
         return None
-    with transaction.atomic():
-        policy_of(survey)
-        # One at a time and survey, for some milliseconds: the order and the control arm's share are exact that way.
-        policy = AnnotationPolicy.objects.select_for_update(no_key=True).get(survey=survey)
+    # One at a time and survey, for some milliseconds: the order and the control arm's share are exact that way.
+    with alone_in_queue(policy_of(survey)) as policy:
         if resumed := _resumed(expert, survey):  # a second tab asked at the same moment
             return resumed
         passed_over: set[int] = set()
@@ -86,7 +84,6 @@ def next_task(expert: User, survey: Survey) -> Assignment | None:
                 continue
             assignment = open_assignment(choice.task, expert, choice.given_as)
             _count_given(policy, choice.given_as)
-            Duplicates(policy).wait_for(choice.task)
             return assignment
     return None
 

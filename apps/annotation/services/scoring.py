@@ -1,16 +1,18 @@
 """How much experts' work on a photo would teach: from the stored boxes, by the survey's strategy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Final
 
 import numpy as np
 from django.db import connection
 
-from apps.annotation.active_learning.strategies import STRATEGIES, BoxScores
+from apps.annotation.active_learning.strategies import STRATEGIES, BoxScores, Floats
 from apps.annotation.models import AnnotationPolicy
-from apps.annotation.services.policies import options_of
+from apps.annotation.services.policies import alone_in_queue, options_of
 
-CHUNK: Final = 5_000
+CHUNK: Final = 1_000
+"""Whoever asks for their next photo waits for the chunk in work, so that it lasts tenths of a second."""
 
 # `nullif` guards a class list of one: its second best is the background's share.
 _READ = """
@@ -32,6 +34,7 @@ LEFT JOIN LATERAL (
 ) AS boxes ON true
 WHERE task.id = ANY(%s)
 ORDER BY task.id
+FOR NO KEY UPDATE OF task
 """
 _WRITE = """
 UPDATE annotation_annotationtask AS task SET
@@ -52,21 +55,20 @@ def score_tasks(policy: AnnotationPolicy, task_ids: Sequence[int]) -> int:
 
 
 def _score(policy: AnnotationPolicy, task_ids: list[int]) -> int:
-    with connection.cursor() as cursor:
+    with alone_in_queue(policy) as rules, connection.cursor() as cursor:
         cursor.execute(_READ, [task_ids])
         rows = cursor.fetchall()
         if not rows:
             return 0
         ids, draws, versions, comments, p1, p2 = zip(*rows, strict=True)
-        counts = [len(values or ()) for values in p1]
-        boxes = BoxScores(
-            np.concatenate([np.asarray(values or (), np.float64) for values in p1]),
-            np.concatenate([np.asarray(values or (), np.float64) for values in p2]),
-            np.concatenate([[0], np.cumsum(counts)]),
-        )
-        uncertainty = STRATEGIES[policy.strategy].score(boxes, draws, options_of(policy))
-        score = uncertainty + policy.comment_weight * np.asarray(comments)
+        boxes = BoxScores(_joined(p1), _joined(p2), np.cumsum([0, *(len(values or ()) for values in p1)]))
+        uncertainty = STRATEGIES[rules.strategy].score(boxes, draws, options_of(rules))
+        score = uncertainty + rules.comment_weight * np.asarray(comments)
         cursor.execute(
             _WRITE, [list(ids), uncertainty.tolist(), score.tolist(), list(comments), list(versions)]
         )
     return len(rows)
+
+
+def _joined(lists: Iterable[list[float] | None]) -> Floats:
+    return np.fromiter(chain.from_iterable(values or () for values in lists), np.float64)
