@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from apps.common.tasks import send
+from apps.annotation.signals import annotation_accepted
+from apps.common.tasks import send, send_once
+from apps.observations.hooks import box_marks, photo_panels
 from apps.observations.models import Comment
 from apps.observations.signals import comment_added, photos_detected
 
@@ -11,6 +13,11 @@ def connect() -> None:
     """Connect all receivers and register the panels shown on other apps' pages."""
     photos_detected.connect(queue_detected, dispatch_uid="annotation.queue_detected")
     comment_added.connect(score_commented, dispatch_uid="annotation.score_commented")
+    annotation_accepted.connect(tell_of_answer, dispatch_uid="annotation.tell_of_answer")
+    from apps.annotation.views.news import photo_marks, photo_panel
+
+    photo_panels.register(photo_panel)
+    box_marks.register(photo_marks)
 
 
 def queue_detected(photo_ids: list[int], **_news: Any) -> None:
@@ -27,3 +34,12 @@ def score_commented(comment_id: int, **_news: Any) -> None:
     photo = Comment.objects.filter(pk=comment_id, box_number__isnull=False).values_list("photo", flat=True)
     if photo_ids := list(photo):
         send(enqueue_detected, photo_ids=photo_ids)
+
+
+def tell_of_answer(**_news: Any) -> None:
+    """Its contributor has news, and its boxes come into the grid of crops."""
+    from apps.annotation.tasks.crops import describe_crops
+    from apps.annotation.tasks.news import note_news
+
+    send_once(note_news)
+    send_once(describe_crops)

@@ -106,7 +106,7 @@ def send_back(*, survey: Survey, by: User, boxes: Iterable[BoxRef], note: str = 
     Annotation.objects.filter(task__in=tasks, is_current=True).update(is_current=False)
     # Those who answered may be given the photo once more.
     submitted = Assignment.objects.filter(task__in=tasks, state=Assignment.State.SUBMITTED)
-    submitted.update(state=Assignment.State.RETURNED)
+    submitted.exclude(given_as="golden").update(state=Assignment.State.RETURNED)
     GoldenPhoto.objects.filter(task__in=tasks).update(is_active=False)
     AnnotationTask.objects.filter(pk__in=tasks).update(
         state=AnnotationTask.State.WAITING, accepted=None, accepted_at=None, answers=0
@@ -188,14 +188,12 @@ def _undo_send_back(reviews: list[Review], tasks: Mapping[int, AnnotationTask], 
         state=Assignment.State.RETURNED,
     )
     answered.update(state=Assignment.State.SUBMITTED)
-    experts = Annotation.objects.current().by_experts().filter(task__in=pks).values_list("task", flat=True)
-    answers = list(experts)
     for review in undone:
         AnnotationTask.objects.filter(pk=review.task_id).update(
             state=AnnotationTask.State.DONE,
             accepted=review.before,
             accepted_at=Now(),
-            answers=answers.count(review.task_id) or F("answers_needed"),
+            answers=F("answers_needed"),
         )
         GoldenPhoto.objects.filter(task=review.task_id, answer=review.before).update(is_active=True)
         _tell(review.task_id, review.before_id or 0)
