@@ -46,3 +46,35 @@ export function photoToStage(px, py, photo, view) {
     y: (view.height - photo.height / unit) / 2 + py / unit,
   };
 }
+
+/**
+ * The deep-zoom tiles that the view needs, with their places on the stage (CSS px at scale 1).
+ * `levels` are smallest first; `sharp` is the width of the picture that is shown anyway: while that is fine enough for
+ * the screen (`density` device pixels a CSS px), there are none.
+ */
+export function neededTiles(state, photo, view, { levels, tile_px: tilePx }, sharp, density = 1) {
+  const unit = photoPxPerCssPx(photo, view);
+  const wantedWidth = (photo.width / unit) * state.scale * density;
+  if (wantedWidth <= sharp) return [];
+  const level = levels.find(({ width }) => width >= wantedWidth) ?? levels.at(-1);
+  if (level.width <= sharp) return [];
+  const origin = photoToStage(0, 0, photo, view);
+  const step = (tilePx * photo.width) / level.width / unit; // a tile's side on the stage
+  const first = { x: (-state.x / state.scale - origin.x) / step, y: (-state.y / state.scale - origin.y) / step };
+  const last = { x: first.x + view.width / state.scale / step, y: first.y + view.height / state.scale / step };
+  const tiles = [];
+  for (let row = Math.max(0, Math.floor(first.y)); row < Math.min(level.rows, Math.ceil(last.y)); row += 1) {
+    for (let column = Math.max(0, Math.floor(first.x)); column < Math.min(level.columns, Math.ceil(last.x)); column += 1) {
+      tiles.push({
+        level: level.level,
+        column,
+        row,
+        left: origin.x + column * step,
+        top: origin.y + row * step,
+        width: (Math.min(tilePx, level.width - column * tilePx) * step) / tilePx,
+        height: (Math.min(tilePx, level.height - row * tilePx) * step) / tilePx,
+      });
+    }
+  }
+  return tiles;
+}

@@ -1,5 +1,6 @@
 // Zoom and pan by wheel, pinch, drag, buttons and keys.
 import { WHOLE, centredOn, clamped, moved, photoPxPerCssPx, photoToStage, zoomedAt } from "./zoom-geometry.js";
+import { TileLayer } from "./zoom-tiles.js";
 
 const STEP = 1.4;
 const REST_MS = 90;
@@ -17,6 +18,8 @@ export class Zoom {
     this.state = WHOLE;
     this.pointers = new Map();
     this.dragged = false;
+    const tiles = document.getElementById("plate-tiles"); // only large photos have them
+    if (tiles) this.tiles = new TileLayer(plate.querySelector("img"), this.photo, JSON.parse(tiles.textContent));
     this.listen();
   }
 
@@ -137,6 +140,7 @@ export class Zoom {
       const { scale, x, y } = this.state;
       this.stage.style.transform = scale === 1 ? "" : `translate(${x}px, ${y}px) scale(${scale})`;
       this.view.classList.toggle("is-zoomed", scale > 1);
+      this.tiles?.update(this.state, this.size());
       this.rescale();
     });
   }

@@ -1,17 +1,27 @@
 """The home and results pages in a real browser: what needs layout, pointers and keys."""
 
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 import pytest
 from django.core.files.base import ContentFile
 from django.urls import reverse
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from apps.observations.models import Photo
-from tests.factories import DetectionFactory, LabelFactory, ModelVersionFactory, PhotoFactory
+from apps.observations.services.intake import receive_photo
+from apps.observations.services.tiles import cut_next_pyramid
+from tests.factories import (
+    DetectionFactory,
+    LabelFactory,
+    ModelVersionFactory,
+    ObservationFactory,
+    PhotoFactory,
+)
 from tests.support.browser import accessibility_violations, chromium, is_wider_than_the_screen, open_page
-from tests.support.pictures import jpeg
+from tests.support.pictures import jpeg, picture, saved
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
 
@@ -259,3 +269,55 @@ def test_the_carousel_steps_by_its_buttons(browser: Browser, live_server: Any, p
         page.get_by_role("button", name="Next advice").click()
         page.wait_for_function("document.querySelector('[data-carousel-list]').scrollLeft > 100")
         expect(page.get_by_role("button", name="Previous advice")).to_be_enabled()
+
+
+def test_a_large_photo_is_sharp_at_full_size_by_its_tiles(browser: Browser, live_server: Any) -> None:
+    plate = picture(5_200, 3_000, seed=4)
+    # A pattern of single pixels, which no rendition at half size can show.
+    plate.paste(Image.effect_mandelbrot((256, 256), (-2, -1.5, 1, 1.5), 60).convert("RGB"), (4_300, 2_300))
+    for n in range(0, 40, 2):
+        plate.paste((255, 0, 0), (1_000 + n, 600, 1_001 + n, 640))
+    sent = receive_photo(
+        observation=ObservationFactory.create(), file=BytesIO(saved(plate, "PNG")), name="p.png"
+    )
+    assert cut_next_pyramid()
+    requested: list[str] = []
+    with open_page(browser, live_server.url, viewport={"width": 1280, "height": 900}) as page:
+        page.on("response", lambda response: requested.append(f"{response.status} {response.url}"))
+        page.goto(reverse("observations:photo", args=[sent.photo.public_id]))
+        page.wait_for_timeout(400)
+        assert not [url for url in requested if "/tiles/" in url]  # the whole picture needs none
+        page.evaluate(
+            """() => {
+                const view = document.querySelector("[data-view]");
+                const frame = view.getBoundingClientRect();
+                for (let n = 0; n < 8; n += 1) {
+                    view.dispatchEvent(new WheelEvent("wheel", {deltaY: -240, bubbles: true, cancelable: true,
+                        clientX: frame.left + frame.width * 1020 / 5200, clientY: frame.top + frame.height * 620 / 3000}));
+                }
+            }"""
+        )
+        expect(page.locator(".plate__tiles img").first).to_be_attached()
+        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(300)
+        tiles = [url for url in requested if "/tiles/" in url]
+        assert 0 < len(tiles) < 60
+        assert all(url.startswith("200 ") for url in tiles)
+        assert any("/tiles/4/" in url for url in tiles)  # full size
+        places = page.evaluate(
+            """() => [...document.querySelectorAll(".plate__tiles img")].map((tile) => {
+                const [column, row] = tile.src.match(/(\\d+)_(\\d+)\\.jpg/).slice(1).map(Number);
+                const level = Number(tile.src.match(/tiles\\/(\\d+)/)[1]);
+                const frame = document.querySelector(".plate__image").getBoundingClientRect();
+                const box = tile.getBoundingClientRect();
+                const unit = frame.width / 5200;
+                return [level, column, row, (box.left - frame.left) / unit, (box.top - frame.top) / unit, box.width / unit];
+            })"""
+        )
+        for level, column, row, left, top, width in places:
+            assert level == 4
+            assert left == pytest.approx(column * 512, abs=3)
+            assert top == pytest.approx(row * 512, abs=3)
+            assert width == pytest.approx(min(512, 5_200 - column * 512), abs=3)
+        page.locator("[data-zoom=fit]").click()
+        expect(page.locator(".plate__tiles img")).to_have_count(0)

@@ -15,10 +15,12 @@ from django.views.decorators.http import require_POST, require_safe
 from apps.common.leased import LeasedWork, WorkStatus
 from apps.observations.hooks import BoxMark, box_marks, photo_panels
 from apps.observations.models import Comment, Photo
+from apps.observations.renditions import display_size
 from apps.observations.results import latest_comments, named_boxes
 from apps.observations.services.detection import failure_message, request_detection
 from apps.observations.services.geoprivacy import is_exact_for, place_for
 from apps.observations.services.observations import proposals
+from apps.observations.services.tiles import tiles_of
 from apps.observations.views.visible import is_owner, require_owner_or_staff, visible_photo
 
 CROWDED = 24  # above so many boxes the picture shows numbers only; names come by pointing
@@ -41,6 +43,8 @@ def photo_page(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
             "boxes": boxes,
             "marks": marks,
             "panels": _panels(request, photo),
+            "tiles": tiles_of(photo),
+            "display_width": display_size(photo.width_px, photo.height_px)[0],
             "is_crowded": len(boxes) > CROWDED,
             "letter_px": letter_px(photo),
             "lowest": min((box.score for box in boxes), default=0),
