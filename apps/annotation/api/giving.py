@@ -9,7 +9,7 @@ from django.utils.translation import ngettext
 from apps.accounts.models import User
 from apps.annotation.api.permissions import reachable_tasks
 from apps.annotation.api.representations import task_body
-from apps.annotation.models import Annotation, AnnotationTask, GoldenResult
+from apps.annotation.models import AnnotationTask
 from apps.annotation.services.queue import missing_photos, next_task, peek_next
 from apps.observations.models import Survey
 
@@ -25,14 +25,6 @@ def peek_body(survey: Survey, *, expert: User, after: uuid.UUID | None) -> dict[
     current = AnnotationTask.objects.filter(survey=survey, public_id=after).first() if after else None
     task = peek_next(expert, survey, after=current)
     return _body(survey, task.pk if task else None, expert)
-
-
-def feedback_on(annotation: Annotation) -> dict[str, Any] | None:
-    """After a photo whose answer was known: what matched and what differed."""
-    result = GoldenResult.objects.filter(annotation=annotation).first()
-    if result is None:
-        return None
-    return {name: getattr(result, name) for name in ("matched", "mislabelled", "missed", "extra")}
 
 
 def _body(survey: Survey, task_pk: int | None, expert: User) -> dict[str, Any]:

@@ -12,13 +12,21 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.annotation.api import inputs, outputs
-from apps.annotation.api.giving import feedback_on, next_body, peek_body
+from apps.annotation.api.giving import next_body, peek_body
 from apps.annotation.api.permissions import ExpertsOnly, expert_of, reachable_task
 from apps.annotation.api.refusals import refusals
 from apps.annotation.api.representations import lease_body, progress_body, task_body
 from apps.annotation.models import Assignment
-from apps.annotation.services.answers import Answer, own_answer, save_draft, submit_answer, take_up
-from apps.annotation.services.leases import release, skip
+from apps.annotation.services.answers import (
+    Answer,
+    own_answer,
+    pass_on,
+    save_draft,
+    submit_answer,
+    take_up,
+)
+from apps.annotation.services.golden import feedback_on
+from apps.annotation.services.leases import release
 from apps.annotation.services.policies import policy_of
 from apps.common.throttling import ClientRateThrottle
 from apps.observations.models import Survey
@@ -139,13 +147,7 @@ class SkipView(ExpertView):
         """You are not given this photo again; the answer is the next one."""
         task, expert = reachable_task(task_id), expert_of(request)
         fields = inputs.read(inputs.SkipInput, request.data)
-        assignment = Assignment.objects.filter(task=task, expert=expert).first()
-        if assignment is not None and assignment.state != Assignment.State.SKIPPED:
-            with refusals():
-                skip(assignment, fields["reason"], fields["note"])
-        elif assignment is None:
-            with refusals():
-                skip(take_up(task=task, expert=expert), fields["reason"], fields["note"])
+        pass_on(task=task, expert=expert, reason=fields["reason"], note=fields["note"])
         return Response(next_body(task.survey, expert=expert))
 
 
