@@ -148,8 +148,11 @@ def _worker() -> Iterator[Callable[[], bool]]:
 
 
 def _bare(detector: Any, paths: list[Path]) -> float:
+    from apps.observations.models import Survey
+
+    confidence = Survey.objects.get().kept_threshold  # the pipeline's: weak boxes are found and stored too
     started = time.perf_counter()
-    results = list(detector.detect_files(paths))
+    results = list(detector.detect_files(paths, confidence=confidence))
     assert len(results) == len(paths)
     return time.perf_counter() - started
 

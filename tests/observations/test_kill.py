@@ -5,16 +5,20 @@ Real Celery workers and a real beat on the test's database and on a Redis withou
 """
 
 import random
+import shutil
 import sys
 import time
 from io import BytesIO
+from pathlib import Path
 
 import pytest
+from django.core.files.storage import storages
 from django.db.models import Count, F, Max
 
 from apps.common.leased import WorkStatus
 from apps.common.tasks import send
-from apps.observations.models import ArchiveUpload, Detection, Photo, RefusedFile
+from apps.observations.models import ArchiveUpload, Detection, DiscardedFile, Photo, RefusedFile, TilePyramid
+from apps.observations.pyramid import tile_count
 from apps.observations.services.archives import receive_archive
 from apps.observations.services.intake import receive_photo
 from apps.observations.tasks import detect_waiting
@@ -195,6 +199,37 @@ def test_an_archive_is_read_exactly_once_though_its_workers_are_killed(observati
     settle(process)
     assert_each_done_exactly_once()
     assert RefusedFile.objects.count() == 4
+
+
+def test_tiles_are_whole_and_none_is_left_over_though_their_workers_are_killed(
+    observation, worker, beat, dice
+):
+    shutil.rmtree(storages["renditions"].path("tiles"), ignore_errors=True)
+    content = jpeg(width=7_000, height=6_000)
+    receive_photo(observation=observation, file=BytesIO(content), name="plate.jpg")
+
+    def folders() -> list[Path]:
+        root = Path(storages["renditions"].path("tiles"))
+        return list(root.iterdir()) if root.exists() else []
+
+    for death in range(2):
+        process = worker()
+        wait_until(
+            lambda death=death: len(folders()) > death or TilePyramid.objects.get().status == WorkStatus.DONE,
+            seconds=60,
+            what=process.text(),
+        )
+        time.sleep(dice.uniform(0, 0.3))
+        process.kill()
+    process = worker()
+    wait_until(
+        lambda: TilePyramid.objects.get().status == WorkStatus.DONE and not DiscardedFile.objects.exists(),
+        seconds=90,
+        what=f"tiles cut {TilePyramid.objects.values()} {process.text()}",
+    )
+    pyramid = TilePyramid.objects.get()
+    assert [folder.name for folder in folders()] == [str(pyramid.folder)]
+    assert len(list(folders()[0].rglob("*.jpg"))) == pyramid.tiles == tile_count(7_000, 6_000)
 
 
 def test_hundreds_of_wake_ups_at_once_do_no_harm(observation, worker):

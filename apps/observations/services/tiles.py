@@ -1,7 +1,7 @@
 """Deep-zoom tiles of photos larger than their display rendition, made in the background."""
 
 import uuid
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, cast
 
 import structlog
 from django.conf import settings
@@ -92,7 +92,7 @@ def tiles_of(photo: Photo) -> dict[str, Any] | None:
     if not needs_tiles(photo):
         return None
     try:
-        pyramid = photo.tile_pyramid  # type: ignore[attr-defined]
+        pyramid = photo.tile_pyramid
     except TilePyramid.DoesNotExist:
         return None
     if pyramid.status != WorkStatus.DONE:
@@ -151,7 +151,7 @@ def _store(pyramid: TilePyramid, folder: uuid.UUID) -> tuple[int, int]:
     tiles = size_bytes = 0
     with photo.original.open("rb") as file:
         for tile in cut_tiles(
-            file,
+            cast(BinaryIO, file),
             size_bytes=photo.size_bytes,
             width_px=photo.width_px,
             height_px=photo.height_px,
