@@ -72,7 +72,7 @@ def test_own_figures_and_answers_are_shown_and_can_be_corrected():
     caller = Client()
     caller.force_login(expert)
     for task, seconds in ((first, 40), (second, 90)):
-        sent = answer([drawn()], seconds=seconds)
+        sent = answer([drawn()], seconds=seconds, model_version=str(task.photo.model_version))
         assert caller.post(path(task, "submit"), sent, content_type="application/json").status_code == 201
     html = page(expert)
     assert "<dd>1 min 5 s</dd>" in html

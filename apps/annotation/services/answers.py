@@ -25,7 +25,7 @@ from apps.annotation.answer_rules import (
 )
 from apps.annotation.models import AnnotatedBox, Annotation, AnnotationTask, Assignment
 from apps.annotation.services.labels import label_proposals
-from apps.annotation.services.leases import LeaseLostError, hold, open_assignment
+from apps.annotation.services.leases import LeaseLostError, hold, open_assignment, skip
 from apps.annotation.services.settlement import settle
 from apps.observations.models import Detection, Label, Photo
 from apps.observations.numbering import reading_order
@@ -152,6 +152,18 @@ def take_up(*, task: AnnotationTask, expert: User) -> Assignment:
             raise LeaseLostError("held")
         return open_assignment(task, expert, "chosen")
     return hold(task, expert)
+
+
+def pass_on(*, task: AnnotationTask, expert: User, reason: str, note: str) -> None:
+    """Skip a photo, also one whose lease ended; one that others took, or that is answered or skipped, is left alone."""
+    own = Assignment.objects.filter(task=task, expert=expert).first()
+    if own and own.state in (Assignment.State.SUBMITTED, Assignment.State.SKIPPED):
+        return
+    try:
+        with transaction.atomic():
+            skip(take_up(task=task, expert=expert), reason, note)
+    except LeaseLostError:
+        return
 
 
 def own_answer(task: AnnotationTask, expert: User) -> Annotation | None:
