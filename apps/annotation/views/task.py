@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from apps.annotation.api.permissions import is_expert
 from apps.annotation.models import AnnotationTask
 from apps.observations.models import Survey
 
@@ -54,10 +55,12 @@ def signed_in(request: HttpRequest) -> HttpResponse:
 
 
 def _page(request: HttpRequest, survey: Survey, *, task_id: uuid.UUID | None) -> HttpResponse:
-    if not getattr(request.user, "is_expert", False):
+    if not is_expert(request.user):
         return render(request, "annotation/task_experts_only.html", {"survey": survey}, status=403)
     get_token(request)
-    return render(request, "annotation/task.html", {"survey": survey, "config": _config(request, survey, task_id)})
+    return render(
+        request, "annotation/task.html", {"survey": survey, "config": _config(request, survey, task_id)}
+    )
 
 
 def _config(request: HttpRequest, survey: Survey, task_id: uuid.UUID | None) -> dict[str, Any]:

@@ -22,6 +22,7 @@ export class Answer {
     this.done = [];
     this.undone = [];
     this.revision = 0;
+    this.replaced = 0;
     this.nextOrder = firstFree;
     for (const box of boxes) this.put(this.complete(box));
     this.sorted = null;
@@ -86,11 +87,10 @@ export class Answer {
   /** Everything replaced by another state, as one step that can be undone. */
   replace(boxes, isEmpty) {
     const steps = [...this.boxes].map(([key, before]) => [key, before, null]);
-    const first = this.nextOrder;
-    boxes.forEach((box, index) => {
-      const whole = this.complete({ ...box, order: first + index, key: `b${first + index}` });
+    for (const box of boxes) {
+      const whole = this.complete({ ...box, key: `r${(this.replaced += 1)}` }); // numbers may come back, keys never
       steps.push([whole.key, null, whole]);
-    });
+    }
     this.edit("replace", steps, isEmpty);
   }
 

@@ -26,7 +26,22 @@ export class Flow {
     const { page } = this;
     page.wait(gettext("The photo is being fetched."));
     const task = await this.attempt("open", () => page.api.task(id), () => this.open(id, { isBack }));
-    if (task) await this.show(task, { isBack });
+    if (!task) return;
+    const refused = task.lease.is_mine ? null : await this.take(task);
+    await this.show(task, { isBack });
+    if (refused) page.tellTaken(refused);
+  }
+
+  /** Opened by its address: it is taken from the queue, or shown only. @returns {Promise<string|null>} why it cannot be had */
+  async take(task) {
+    try {
+      task.lease = await this.page.api.lease(task.id);
+      return null;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      task.lease = null;
+      return error.message;
+    }
   }
 
   async arrived({ task, waiting }) {
@@ -37,8 +52,9 @@ export class Flow {
   async show(task, { isBack = false } = {}) {
     const { page } = this;
     const local = await page.local.get(task.id);
-    const choice = chooseDraft(task.draft, local);
-    const draft = choice.use === "server" ? task.draft : choice.use === "none" ? null : local;
+    const server = isOlderThanAnswer(task) ? null : task.draft;
+    const choice = chooseDraft(server, local);
+    const draft = choice.use === "server" ? server : choice.use === "none" ? null : local;
     page.begin(task, this.startOf(task, draft), { isBack });
     page.keeper.open(task.id, {
       base: task.draft?.version ?? 0,
@@ -199,12 +215,13 @@ export class Flow {
     const { page } = this;
     try {
       page.hold(await page.api.lease(page.task.id));
+      page.setLocked(false);
       page.notices.hide("lease");
       await page.keeper.resume();
       if (page.isSubmitWaiting) await this.submit();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (error.code === "lease_lost") page.tellTaken();
+      if (error.code === "lease_lost") page.tellTaken(error.message);
       else page.keeper.failed(error);
     }
   }
@@ -228,6 +245,11 @@ export class Flow {
       return null;
     }
   }
+}
+
+/** The draft from which one's own answer was made is behind it. */
+function isOlderThanAnswer({ draft, my_annotation: answer }) {
+  return Boolean(draft && answer && new Date(draft.saved_at) <= new Date(answer.created_at));
 }
 
 /** The answer as it travels. */

@@ -66,6 +66,7 @@ export class Session {
 
   // --- The lease ---------------------------------------------------------------------------------------------
   hold(lease) {
+    this.leaseUntil = null;
     if (!lease) return;
     this.leaseUntil = performance.now() + lease.seconds_left * 1000;
     this.heldAt = performance.now();
@@ -112,10 +113,11 @@ export class Session {
     if (page.keeper.state !== "lease-lost") page.keeper.become("lease-lost");
   }
 
-  tellTaken() {
+  /** `why` comes from the server: somebody else works on it, it was answered, it was set aside. */
+  tellTaken(why) {
     this.page.setLocked(true);
     this.page.notices.show("lease", {
-      text: gettext("Somebody else has this photo now. Your drawing stays in this browser."), isUrgent: true,
+      text: why, isUrgent: true,
       actions: [
         { text: gettext("Next photo"), act: () => this.leaveTask(), isPrimary: true },
         { text: gettext("Try again"), act: () => this.page.flow.retake() },
@@ -233,7 +235,7 @@ export class Session {
   adopt(draft) {
     const { page } = this;
     page.isAdopting = true;
-    page.scene.answer.replace(draft.boxes, draft.is_empty);
+    page.scene.answer.replace(page.numbered(draft.boxes), draft.is_empty);
     page.isAdopting = false;
     page.keeper.tookTheirs(draft);
   }
@@ -242,7 +244,7 @@ export class Session {
     const { page } = this;
     page.keeper.close();
     page.setLocked(true);
-    page.notices.show("tabs", {
+    page.notices.show("sent", {
       text: gettext("You sent this photo in another tab."),
       actions: [{ text: gettext("Next photo"), act: () => this.leaveTask(), isPrimary: true }],
     });

@@ -101,13 +101,14 @@ class DrawingPage {
     this.isLoading = true;
     scene.answer = new Answer(scene.photo, { onChange: (keys) => this.changed(keys) });
     this.editor.start(task.recent_labels?.[0] ?? task.labels[0]?.code ?? null);
-    scene.answer.reset(this.numbered(boxes, strong.length), isEmpty, strong.length + 1);
+    scene.answer.reset(this.numbered(boxes), isEmpty, strong.length + 1);
     this.isLoading = false;
     this.showTask(task, isBack);
   }
 
   /** The detector's boxes keep their numbers; what was drawn or taken is counted on after them. */
-  numbered(boxes, strong) {
+  numbered(boxes) {
+    const strong = this.task.proposals.filter((proposal) => !proposal.is_weak).length;
     let next = strong + 1;
     return boxes.map((box) => ({ ...box, order: box.proposal !== null && box.proposal <= strong ? box.proposal : next++ }));
   }
@@ -312,8 +313,8 @@ class DrawingPage {
     this.session.askToSignIn(again);
   }
 
-  tellTaken() {
-    this.session.tellTaken();
+  tellTaken(why) {
+    this.session.tellTaken(why);
   }
 
   showOtherTab(isThere) {
