@@ -1,5 +1,5 @@
 """The experts' loop in the curators' console."""
 
-from apps.annotation.admin import freezes
+from apps.annotation.admin import exports, freezes
 
-__all__ = ["freezes"]
+__all__ = ["exports", "freezes"]

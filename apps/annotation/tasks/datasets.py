@@ -4,6 +4,7 @@ from apps.annotation.models import DatasetFreeze
 from apps.annotation.services.datasets import continue_freeze
 from apps.common.leased import LeasedWorkQuerySet, kept_lease
 from apps.common.tasks import is_awake, send_once, task
+from apps.training.tasks import sweep_dataset_exports
 
 
 @task(queue="default", soft_limit_s=1_800)
@@ -23,3 +24,4 @@ def sweep_datasets() -> None:
     rows.give_up_exhausted()
     if rows.claimable().exists():
         send_once(freeze_waiting)
+    sweep_dataset_exports()

@@ -243,8 +243,8 @@ def test_a_link_in_an_archive_is_refused():
 def test_a_file_that_unpacks_to_far_more_is_refused():
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("data.yaml", "names: [a]\n" + "#" * 3_000_000)
-    assert problems(out, "yolo") == [("zip_bomb", "", None)]
+        archive.writestr("annotations/instances_train.json", " " * 3_000_000)
+    assert problems(out, "coco") == [("zip_bomb", "", None)]
 
 
 @pytest.mark.parametrize(
