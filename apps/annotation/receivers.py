@@ -7,11 +7,14 @@ from apps.common.tasks import send, send_once
 from apps.observations.hooks import box_marks, photo_panels
 from apps.observations.models import Comment
 from apps.observations.signals import comment_added, photos_detected
+from apps.training.models import ModelVersion
+from apps.training.signals import model_promoted
 
 
 def connect() -> None:
     """Connect all receivers and register the panels shown on other apps' pages."""
     photos_detected.connect(queue_detected, dispatch_uid="annotation.queue_detected")
+    model_promoted.connect(rank_anew, dispatch_uid="annotation.rank_anew")
     comment_added.connect(score_commented, dispatch_uid="annotation.score_commented")
     annotation_accepted.connect(tell_of_answer, dispatch_uid="annotation.tell_of_answer")
     from apps.annotation.views.news import photo_marks, photo_panel
@@ -34,6 +37,13 @@ def score_commented(comment_id: int, **_news: Any) -> None:
     photo = Comment.objects.filter(pk=comment_id, box_number__isnull=False).values_list("photo", flat=True)
     if photo_ids := list(photo):
         send(enqueue_detected, photo_ids=photo_ids)
+
+
+def rank_anew(model_version: ModelVersion, **_news: Any) -> None:
+    """The whole queue follows the new version."""
+    from apps.annotation.services.ranking import request_updates_for
+
+    request_updates_for(model_version)
 
 
 def tell_of_answer(**_news: Any) -> None:

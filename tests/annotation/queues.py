@@ -100,4 +100,4 @@ def ranks(survey: Survey, column: str) -> list[int | None]:
 
 
 def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value
+    return value - (1 << 64) if value >= 1 << 63 else value

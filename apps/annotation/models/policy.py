@@ -6,6 +6,7 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from apps.observations.models import Survey
+from apps.training.models import ModelVersion
 
 
 def new_seed() -> int:
@@ -98,6 +99,14 @@ class AnnotationPolicy(models.Model):
     )
     control_given = models.PositiveIntegerField(default=0, editable=False)
     active_given = models.PositiveIntegerField(default=0, editable=False)
+    ranked_version = models.ForeignKey(
+        ModelVersion,
+        models.PROTECT,
+        null=True,
+        related_name="+",
+        editable=False,
+        help_text="The version whose promotion the queue was last put in order for.",
+    )
     next_swept = models.BigIntegerField(
         default=0, editable=False, help_text="The sweep looks here next for photos that no message brought."
     )

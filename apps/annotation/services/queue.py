@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import Count, F, Q
 
 from apps.accounts.models import User
-from apps.annotation.models import AnnotationPolicy, AnnotationTask, Assignment
+from apps.annotation.models import AnnotationPolicy, AnnotationTask, Assignment, DatasetImport
 from apps.annotation.services import selection
 from apps.annotation.services.groups import GroupBook
 from apps.annotation.services.leases import (
@@ -25,6 +25,7 @@ from apps.annotation.services.policies import alone_in_queue, policy_of
 from apps.annotation.services.scoring import score_tasks
 from apps.common.leased import WorkStatus
 from apps.observations.models import Observation, Photo, Survey
+from apps.training.models import ModelVersion
 
 __all__ = [
     "LeaseLostError",
@@ -149,12 +150,17 @@ def _enqueue(policy: AnnotationPolicy, photo_ids: Collection[int], *, imported: 
     # which deletion locks them.
     of_photos = Observation.objects.filter(pk__in=list(photos.values_list("observation", flat=True)))
     observations = {row.pk: row for row in of_photos.select_for_update(no_key=True).order_by("pk")}
+    # Whoever asks: the worker that detects an imported picture must not make it a live one.
+    imports = DatasetImport.objects.filter(observation__in=observations)
+    of_imports = set(imports.values_list("observation", flat=True))
     new = 0
     for photo in photos.select_for_update(of=("self",), no_key=True).order_by("pk"):
         if photo.observation_id in observations:
             photo.observation = observations[photo.observation_id]
-            book.task_of(photo, imported=imported)
+            book.task_of(photo, imported=imported or photo.observation_id in of_imports)
             new += 1
+    if new and policy.ranked_version_id is None:
+        _note_first_version(policy)
     tasks = AnnotationTask.objects.filter(photo__in=photo_ids, survey=policy.survey_id)
     score_tasks(policy, list(tasks.order_by("pk").values_list("pk", flat=True)))
     return new
@@ -167,6 +173,14 @@ def _resumed(expert: User, survey: Survey) -> Assignment | None:
         return hold(last.task, expert, last.given_as) if last else None
     except LeaseLostError:
         return None
+
+
+def _note_first_version(policy: AnnotationPolicy) -> None:
+    """The production version when the survey's first photo is queued: no promotion has put the queue in order yet."""
+    version = ModelVersion.objects.filter(
+        registered_model__surveys=policy.survey_id, stage=ModelVersion.Stage.PRODUCTION
+    ).first()
+    AnnotationPolicy.objects.filter(pk=policy.pk, ranked_version=None).update(ranked_version=version)
 
 
 def _count_given(policy: AnnotationPolicy, arm: str) -> None:
