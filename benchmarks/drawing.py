@@ -5,25 +5,12 @@ small server in this process, so that nothing but the page is measured. An edit 
 the frame that shows it. Frames are compared with those of an empty canvas in the same browser (the baseline).
 """
 
-import io
-import json
-import os
-import random
 import statistics
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-SIDE_PX, BOXES, TILE_PX = 10_000, 1_000, 512
+from benchmarks.drawing_page import BOXES, served
+
 TARGET_EDIT_MS, TARGET_FRAMES = 50.0, 30.0
-SEED = 3
-TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".woff2": "font/woff2"}
 
 
 def run(quick: bool) -> list[dict[str, Any]]:  # noqa: FBT001  (the signature of all benchmarks)
@@ -31,7 +18,7 @@ def run(quick: bool) -> list[dict[str, Any]]:  # noqa: FBT001  (the signature of
     from tests.support.browser import chromium
 
     edits, seconds = (8, 1.5) if quick else (40, 4.0)
-    with _served() as base, chromium() as browser:
+    with served() as base, chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 800}, base_url=base)
         page.goto("/blank")
         baseline = _frames(page.evaluate(_BLANK, seconds * 1000))
@@ -93,136 +80,6 @@ def _p95(values: list[float]) -> float:
 def _frames(gaps: list[float]) -> float:
     """Frames a second over the whole span, so that one long stall counts."""
     return 1000 * len(gaps) / sum(gaps)
-
-
-# --- What the page is given -------------------------------------------------------------------------------
-
-
-def task() -> dict[str, Any]:
-    """A whole plate as the JSON API describes it."""
-    draws = random.Random(SEED)  # noqa: S311 (places of boxes)
-    labels = [
-        {"code": f"L{n}", "name": f"Podura species{n}", "vernacular": "", "colour": colour, "rank": "species"}
-        for n, colour in enumerate(("#2a7f62", "#c2410c", "#7c3aed", "#2563eb", "#b91c1c"))
-    ]
-    proposals = []
-    for number in range(1, BOXES + 1):
-        x, y = draws.uniform(0, SIDE_PX - 200), draws.uniform(0, SIDE_PX - 200)
-        width, height, score = draws.uniform(60, 180), draws.uniform(60, 180), draws.uniform(0.3, 0.99)
-        label = draws.choice(labels)["code"]
-        proposals.append(
-            {
-                "number": number, "label": label, "score": score, "best": [[label, score]], "is_weak": False,
-                "box": {"x_min": x, "y_min": y, "x_max": x + width, "y_max": y + height},
-            }
-        )  # fmt: skip
-    photo = {
-        "id": "00000000-0000-0000-0000-000000000002", "name": "plate.jpg", "width": SIDE_PX, "height": SIDE_PX,
-        "display": "/whole/2560.jpg", "display_width": 2560, "display_height": 2560, "thumbnail": "/whole/480.jpg",
-        "tiles": {"url": "/tiles/{level}/{column}_{row}.jpg", "tile_px": TILE_PX, "levels": _levels()},
-    }  # fmt: skip
-    return {
-        "id": "00000000-0000-0000-0000-000000000001", "survey": "plates", "state": "waiting", "photo": photo,
-        "labels": labels, "recent_labels": [], "proposals": proposals, "model_version": "bench v1", "draft": None,
-        "my_annotation": None, "lease": {"until": None, "seconds_left": 900, "is_mine": True}, "why": None,
-        "comments": [], "progress": None,
-    }  # fmt: skip
-
-
-def _levels() -> list[dict[str, int]]:
-    sides = [SIDE_PX]
-    while sides[-1] > TILE_PX:
-        sides.append(-(-sides[-1] // 2))
-    levels = []
-    for level, side in enumerate(reversed(sides)):
-        tiles = -(-side // TILE_PX)
-        levels.append({"level": level, "width": side, "height": side, "columns": tiles, "rows": tiles})
-    return levels
-
-
-def _picture(side_px: int) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.effect_noise((side_px, side_px), 40).convert("RGB").save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
-
-
-def _page() -> bytes:
-    """The template itself, for nobody in particular."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
-    import django
-
-    django.setup()
-    from django.contrib.auth.models import AnonymousUser
-    from django.template.loader import render_to_string
-    from django.test import RequestFactory
-
-    request = RequestFactory().get("/annotate/plates/draw/")
-    request.user = AnonymousUser()
-    survey = SimpleNamespace(slug="plates", name="Plates")
-    address = "/annotate/photos/00000000-0000-0000-0000-000000000000/"
-    pages = {"task": address, "draw": "/page", "session": "/session", "signed_in": "/page", "sign_in": "/page"}
-    config = {"user": "bench", "survey": "plates", "task": None, "api": "/api/v1/annotation/", "pages": pages}
-    return render_to_string("annotation/task.html", {"survey": survey, "config": config}, request).encode()
-
-
-@contextmanager
-def _served() -> Iterator[str]:
-    from django.conf import settings
-
-    page, plate = _page(), json.dumps({"task": task(), "waiting": None}).encode()
-    tiles = [_picture(TILE_PX) for _ in range(8)]
-    wholes = {side: _picture(side) for side in (480, 2560)}
-    policy = "; ".join(
-        f"{name} {' '.join(values)}" for name, values in settings.CONTENT_SECURITY_POLICY["DIRECTIVES"].items()
-    )
-    versions = iter(range(1, 1_000_000))
-
-    def answer(path: str) -> tuple[str, bytes]:
-        if path.startswith("/tiles/"):
-            return "image/jpeg", tiles[sum(map(ord, path)) % len(tiles)]
-        if path.startswith("/whole/"):
-            return "image/jpeg", wholes[int(path.removeprefix("/whole/").removesuffix(".jpg"))]
-        if path.startswith("/static/"):
-            file = CHECKOUT / path.removeprefix("/")
-            return TYPES.get(file.suffix, "application/octet-stream"), file.read_bytes()
-        if path.endswith("/next/"):
-            return "application/json", plate
-        if path.endswith("/draft/"):
-            return "application/json", json.dumps({"version": next(versions), "lease": None}).encode()
-        if path.startswith("/jsi18n"):
-            return "text/javascript", b""
-        return "text/html; charset=utf-8", page if path == "/page" else b"<!doctype html><title>blank</title>"
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-        def respond(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            try:
-                content_type, body = answer(self.path)
-                status = HTTPStatus.OK
-            except OSError:
-                content_type, body, status = "text/plain", b"", HTTPStatus.NOT_FOUND
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Content-Security-Policy", policy)
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST = do_PUT = respond  # noqa: N815 (the names that the base class calls)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
 
 
 # --- The hands, in the browser ------------------------------------------------------------------------------

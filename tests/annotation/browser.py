@@ -72,7 +72,11 @@ def drawing_context(browser: Browser, base_url: str, user: Any, **options: Any) 
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
             "console",
-            lambda said: errors.append(said.text) if said.type == "error" and "Failed to load" not in said.text else None,
+            lambda said: (
+                errors.append(said.text)
+                if said.type == "error" and "Failed to load" not in said.text
+                else None
+            ),
         )
 
     context.on("page", watch)
@@ -83,7 +87,7 @@ def drawing_context(browser: Browser, base_url: str, user: Any, **options: Any) 
             quiet(page)
     finally:
         context.close()
-    assert errors == []
+    assert errors == [], errors
 
 
 class Hands:

@@ -297,7 +297,9 @@ def test_the_list_walks_by_arrows_and_says_each_box(page: Page, hands: Hands) ->
     expect(page.locator(".box-row")).to_have_count(1)
 
 
-def test_refusals_of_the_server_name_the_box_and_keep_the_drawing(page: Page, hands: Hands, survey: Survey) -> None:
+def test_refusals_of_the_server_name_the_box_and_keep_the_drawing(
+    page: Page, hands: Hands, survey: Survey
+) -> None:
     hands.press("j", "2")
     survey.labels.filter(code="ISO").update(is_active=False)
     page.route("**/draft/", lambda route: route.fulfill(json={"version": 1, "lease": None}))

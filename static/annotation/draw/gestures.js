@@ -126,7 +126,7 @@ export class Gestures {
     }
     if (this.drag?.kind === "pinch") {
       this.pinch(event.pointerId, known.at, at);
-    } else if (this.drag) {
+    } else if (this.drag?.at) {
       this.drag.travel = Math.max(this.drag.travel, Math.hypot(at.x - this.drag.at.x, at.y - this.drag.at.y));
       this.dragTo(at, known.at);
     }
@@ -193,12 +193,11 @@ export class Gestures {
     const { drag } = this;
     const at = this.stage.pointOf(event);
     this.pointers.delete(event.pointerId);
-    if (drag?.kind === "pinch") {
+    if (!drag?.at) {
       if (this.pointers.size === 0) this.drop();
-      else this.drag = { kind: "spent" }; // the finger that stays does not begin to draw
+      else this.drag = { kind: "spent" }; // after a pinch the finger that stays does not begin to draw
       return;
     }
-    if (!drag) return;
     if (this.pointers.size === 0) this.drag = null;
     this.element.classList.toggle("is-panning", this.isSpaceDown);
     const isClick = drag.travel < (SLOP_PX[drag.type] ?? SLOP_PX.mouse);
