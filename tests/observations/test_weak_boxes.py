@@ -18,7 +18,7 @@ from django.urls import reverse
 
 from apps.observations.models import Comment, Detection, Photo, Survey
 from apps.observations.results import label_counts, named_boxes
-from apps.observations.services import data_export, detection_results, exports
+from apps.observations.services import data_export, detection_results, exports, identify
 from apps.observations.services.comments import CommentRefusedError, add_comment
 from apps.observations.services.detection import detect_photos, request_detection
 from apps.observations.services.detection_results import save_outcomes
@@ -395,3 +395,15 @@ def test_the_one_place_that_reads_boxes_without_asking_for_strength_is_deletion(
         and "migrations" not in path.parts
     }
     assert plain <= {"observations/services/deletion.py", "observations/services/detection_results.py"}
+
+
+def test_identifying_answers_as_the_stored_photo_would():
+    """The same detection, of which only the shown boxes are told."""
+    photo = PhotoFactory()
+    survey, version = photo.survey, ModelVersionFactory(registered_model=photo.survey.registered_model)
+    result = found((10, 10, 0.1), (200, 10, 0.9), (10, 300, 0.3))
+    told = identify._as_listed(result, survey, version)["detections"]
+    detect(photo, result)
+    stored = Detection.objects.current().filter(photo=photo)
+    assert [(box["number"], box["confidence"]) for box in told] == [(box.number, box.score) for box in stored]
+    assert [box["number"] for box in told] == [1, 2]

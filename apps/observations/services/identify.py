@@ -150,7 +150,7 @@ def _answer(data: bytes, survey_id: int) -> dict[str, Any]:
     version, detector = found
     (result,) = detector.detect_encoded(
         [data],
-        confidence=survey.confidence_threshold,
+        confidence=survey.kept_threshold,  # as for stored photos, so that the same photo gets the same answer
         object_size_px=survey.object_size_px,
         limits=picture_limits(),
     )
