@@ -6,6 +6,7 @@ from django.core.management import CommandError, call_command
 from apps.annotation.models import AnnotationTask, DatasetFreeze
 from apps.annotation.services.datasets import NothingAcceptedError, freeze_dataset, label_list, request_freeze
 from apps.annotation.tasks.datasets import freeze_waiting, sweep_datasets
+from apps.observations.services.deletion import delete_photo
 from apps.training.services.datasets import read_manifest
 from tests.annotation.factories import (
     AnnotatedBoxFactory,
@@ -180,3 +181,16 @@ def test_a_manifest_is_not_for_everybody(survey, client, is_staff):
     dataset = freeze_dataset(survey)
     client.force_login(UserFactory(is_staff=is_staff))
     assert client.get(f"/admin/training/dataset/{dataset.pk}/manifest/").status_code in (302, 403)
+
+
+def test_a_dataset_says_which_of_its_photos_were_deleted_since(survey, client):
+    gone, kept = answered(survey, boxes=[LabelFactory(survey=survey)]), answered(survey)
+    dataset = freeze_dataset(survey)
+    delete_photo(photo=gone.photo)
+    withdrawn = dataset.items.filter(is_withdrawn=True).values_list("photo", flat=True)
+    assert list(withdrawn) == [gone.photo.public_id]
+    assert dataset.items.get(photo=kept.photo.public_id).is_withdrawn is False
+    client.force_login(UserFactory(is_staff=True, is_superuser=True))
+    page = client.get(f"/admin/training/dataset/{dataset.pk}/change/").content.decode()
+    assert "Photos deleted since: 1." in page
+    assert str(gone.photo.public_id) in {item.photo for item in read_manifest(dataset).items}

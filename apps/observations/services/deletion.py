@@ -17,6 +17,7 @@ from apps.observations.models import (
     TilePyramid,
 )
 from apps.observations.signals import photos_withdrawn, tell_on_commit
+from apps.training.services.datasets import mark_withdrawn
 
 logger = structlog.get_logger(__name__)
 _PHOTO_FILES = (("default", "original"), ("renditions", "display"), ("renditions", "thumbnail"))
@@ -48,6 +49,7 @@ def delete_photos(*, photo_ids: Iterable[int]) -> int:
     # Django would load every box to look for comments on it: 50,000 boxes took four seconds. Those comments go first.
     Comment.objects.filter(photo__in=ids).delete()
     Detection.objects.filter(photo__in=ids)._raw_delete(using=router.db_for_write(Detection))  # noqa: SLF001
+    mark_withdrawn(photos=[photo.public_id for photo in photos])
     Photo.objects.filter(pk__in=ids).delete()
     if photos:
         tell_on_commit(
