@@ -1,6 +1,6 @@
 """The experts' loop: queue, answers, agreement, and the jobs around them."""
 
-from apps.annotation.models.agreement import AnswerComparison, GoldenPhoto, GoldenResult
+from apps.annotation.models.agreement import AnswerComparison, Conflict, GoldenPhoto, GoldenResult
 from apps.annotation.models.answers import AnnotatedBox, Annotation, LabelProposal
 from apps.annotation.models.crops import Crop, CropSheet, LabelLook
 from apps.annotation.models.jobs import DatasetFreeze, DatasetImport, QueueUpdate
@@ -16,6 +16,7 @@ __all__ = [
     "AnswerComparison",
     "Arm",
     "Assignment",
+    "Conflict",
     "ContributorNews",
     "Crop",
     "CropSheet",

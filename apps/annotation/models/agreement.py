@@ -8,6 +8,16 @@ from apps.annotation.models.answers import Annotation
 from apps.annotation.models.tasks import AnnotationTask
 
 
+class Conflict(AnnotationTask):
+    """A photo about which experts disagree, as curators have it in a list of its own."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ()  # who may add a review settles it
+        verbose_name = _("disagreement")
+        verbose_name_plural = _("disagreements")
+
+
 class AnswerComparison(models.Model):
     """Two answers for one photo, box by box; what the agreement page adds up.
 

@@ -1,0 +1,176 @@
+"""What the agreement page adds up, in three queries however many comparisons there are."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Self
+
+from django.db import connection
+
+from apps.annotation.agreement.kappa import (
+    Kappa,
+    cohen_kappa,
+    fleiss_kappa_of_pairs,
+    label_kappas,
+)
+from apps.annotation.models import AnswerComparison
+from apps.observations.models import Survey
+
+Kind = AnswerComparison.Kind
+Pair = tuple[int | None, int | None]
+"""Keys of first and second expert; with consensus and model there is no second."""
+
+
+@dataclass(slots=True)
+class Numbers:
+    """Sums over comparisons. `missed` and `extra` are those of the first against the second."""
+
+    photos: int = 0
+    matched: int = 0
+    missed: int = 0
+    extra: int = 0
+    iou_sum: float = 0.0
+    confusion: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(self, other: "Numbers") -> None:
+        self.photos += other.photos
+        self.matched += other.matched
+        self.missed += other.missed
+        self.extra += other.extra
+        self.iou_sum += other.iou_sum
+        self.confusion.update(other.confusion)
+
+    def turned(self) -> "Numbers":
+        """Seen from the second."""
+        labels = Counter({(b, a): n for (a, b), n in self.confusion.items()})
+        return Numbers(self.photos, self.matched, self.extra, self.missed, self.iou_sum, labels)
+
+    @property
+    def mean_iou(self) -> float | None:
+        return self.iou_sum / self.matched if self.matched else None
+
+    @property
+    def found_by_both(self) -> float | None:
+        """F1: twice the matched boxes over all boxes of both."""
+        boxes = 2 * self.matched + self.missed + self.extra
+        return 2 * self.matched / boxes if boxes else None
+
+    @property
+    def same_label(self) -> float | None:
+        return self.kappa.observed
+
+    @property
+    def kappa(self) -> Kappa:
+        return cohen_kappa(self.confusion)
+
+    @property
+    def fleiss(self) -> float | None:
+        return fleiss_kappa_of_pairs(self.confusion)
+
+    @property
+    def by_label(self) -> dict[str, Kappa]:
+        return label_kappas(self.confusion)
+
+    def boxes_of(self, label: str) -> int:
+        """Matched boxes that either called so."""
+        return sum(n for pair, n in self.confusion.items() if label in pair)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """From `start` up to and without `end`; None: no limit."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One month."""
+
+    month: datetime
+    numbers: Numbers
+
+
+@dataclass(slots=True)
+class AgreementNumbers:
+    """By kind of comparison and pair of people, and by kind and month."""
+
+    pairs: dict[str, dict[Pair, Numbers]]
+    months: dict[str, list[Moment]]
+
+    @classmethod
+    def read(cls, survey: Survey, period: Period) -> Self:
+        pairs: dict[str, dict[Pair, Numbers]] = {kind: {} for kind in Kind.values}
+        for kind, first, second, *sums in _fetch(_SUMS, survey, period):
+            pairs[kind][first, second] = Numbers(*sums)
+        for kind, first, second, one, other, n in _fetch(_LABELS, survey, period):
+            pairs[kind][first, second].confusion[one, other] += n
+        months: dict[str, list[Moment]] = {kind: [] for kind in Kind.values}
+        for kind, month, *sums in _fetch(_MONTHS, survey, period):
+            months[kind].append(Moment(month, Numbers(*sums)))
+        return cls(pairs, months)
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(self.pairs.values())
+
+    @property
+    def people(self) -> set[int]:
+        return {
+            person for pairs in self.pairs.values() for pair in pairs for person in pair if person is not None
+        }
+
+    def together(self, kind: str, which: Callable[[Pair], bool] = lambda _pair: True) -> Numbers:
+        """All pairs of a kind pooled."""
+        return pooled(numbers for pair, numbers in self.pairs[kind].items() if which(pair))
+
+    def of_person(self, kind: str, person: int) -> Numbers:
+        """One expert against all others, or against consensus or model; always with them as the first."""
+        total = Numbers()
+        for (first, second), numbers in self.pairs[kind].items():
+            if first == person:
+                total.add(numbers)
+            elif second == person:
+                total.add(numbers.turned())
+        return total
+
+
+def pooled(parts: Iterable[Numbers]) -> Numbers:
+    total = Numbers()
+    for part in parts:
+        total.add(part)
+    return total
+
+
+def both_ways(confusion: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
+    """Of two experts neither is the reference: each pair of labels counts in both directions."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for (a, b), n in confusion.items():
+        counts[a, b] += n
+        counts[b, a] += n
+    return counts
+
+
+_FROM: Final = """
+FROM annotation_answercomparison c JOIN annotation_annotationtask t ON t.id = c.task_id
+{labels}
+WHERE t.survey_id = %(survey)s
+  AND (%(start)s::timestamptz IS NULL OR c.created_at >= %(start)s)
+  AND (%(end)s::timestamptz IS NULL OR c.created_at < %(end)s)
+"""
+_TOTALS: Final = "count(*), sum(c.matched), sum(c.missed), sum(c.extra), sum(c.iou_sum)"
+_SUMS: Final = f"SELECT c.kind, c.first_expert_id, c.second_expert_id, {_TOTALS} {_FROM.format(labels='')} GROUP BY 1, 2, 3"
+_LABELS: Final = (
+    "SELECT c.kind, c.first_expert_id, c.second_expert_id, pair->>0, pair->>1, sum((pair->>2)::int)"
+    + _FROM.format(labels="CROSS JOIN LATERAL jsonb_array_elements(c.label_pairs) pair")
+    + "GROUP BY 1, 2, 3, 4, 5"
+)
+_MONTHS: Final = f"SELECT c.kind, date_trunc('month', c.created_at), {_TOTALS} {_FROM.format(labels='')} GROUP BY 1, 2 ORDER BY 2"
+
+
+def _fetch(statement: str, survey: Survey, period: Period) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, {"survey": survey.pk, "start": period.start, "end": period.end})
+        return cursor.fetchall()
