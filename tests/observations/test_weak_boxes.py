@@ -382,8 +382,8 @@ def test_the_gallery_s_label_index_holds_no_weak_boxes():
 
 
 def test_the_one_place_that_reads_boxes_without_asking_for_strength_is_deletion():
-    """Every other query of boxes says which it means: shown, current, weak or with_weak."""
-    apps = Path(detection_results.__file__).resolve().parents[2]
+    """Every other query of boxes behind the public pages says which it means: shown, current, weak or with_weak."""
+    apps = Path(detection_results.__file__).resolve().parents[1]
     plain = {
         path.relative_to(apps).as_posix()
         for path in apps.rglob("*.py")
@@ -394,7 +394,7 @@ def test_the_one_place_that_reads_boxes_without_asking_for_strength_is_deletion(
         )
         and "migrations" not in path.parts
     }
-    assert plain <= {"observations/services/deletion.py", "observations/services/detection_results.py"}
+    assert plain <= {"services/deletion.py", "services/detection_results.py"}
 
 
 def test_identifying_answers_as_the_stored_photo_would():
