@@ -1,5 +1,5 @@
 """The experts' loop in the curators' console."""
 
-from apps.annotation.admin import exports, freezes
+from apps.annotation.admin import answers, conflicts, exports, freezes, imports, labels, reviews
 
-__all__ = ["exports", "freezes"]
+__all__ = ["answers", "conflicts", "exports", "freezes", "imports", "labels", "reviews"]

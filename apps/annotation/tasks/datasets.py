@@ -1,10 +1,13 @@
 """Wake-ups for freezing datasets and for imports."""
 
-from apps.annotation.models import DatasetFreeze
+from apps.annotation.models import DatasetFreeze, DatasetImport
 from apps.annotation.services.datasets import continue_freeze
+from apps.annotation.services.imports import continue_next_import, discard_failed_imports
 from apps.common.leased import LeasedWorkQuerySet, kept_lease
 from apps.common.tasks import is_awake, send_once, task
 from apps.training.tasks import sweep_dataset_exports
+
+IMPORT_SECONDS = 300.0
 
 
 @task(queue="default", soft_limit_s=1_800)
@@ -18,10 +21,23 @@ def freeze_waiting() -> None:
         send_once(freeze_waiting)
 
 
+@task(queue="default", soft_limit_s=3_600)
+def import_waiting() -> None:
+    """Work on one import for some minutes, then give the queue to others."""
+    is_awake(import_waiting)
+    if continue_next_import(seconds=IMPORT_SECONDS):
+        send_once(import_waiting)
+
+
 def sweep_datasets() -> None:
     """Find what a lost message left undone."""
     rows: LeasedWorkQuerySet = DatasetFreeze.objects.all()  # type: ignore[assignment]
     rows.give_up_exhausted()
     if rows.claimable().exists():
         send_once(freeze_waiting)
+    imports: LeasedWorkQuerySet = DatasetImport.objects.all()  # type: ignore[assignment]
+    imports.give_up_exhausted()
+    if imports.claimable().exists():
+        send_once(import_waiting)
+    discard_failed_imports()
     sweep_dataset_exports()

@@ -62,6 +62,7 @@ MESSAGES: Final[Mapping[str, str]] = {
     "bad_file_name": gettext_noop("“%(value)s” cannot be a picture's file name."),
     "missing_image": gettext_noop("The picture “%(value)s” is not in the archive."),
     "several_images": gettext_noop("Several pictures in the archive could be “%(value)s”."),
+    "same_picture": gettext_noop("This is the same picture as %(other)s. Remove one."),
     "wrong_size": gettext_noop("%(stated)s pixels are stated, but the picture has %(actual)s."),
     "bad_picture": gettext_noop("The picture cannot be read."),
     "too_many_boxes": gettext_noop("More than %(limit)s boxes on one picture."),
