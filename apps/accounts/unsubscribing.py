@@ -12,7 +12,8 @@ _SALT = "podura.news"
 def unsubscribe_address(user: User) -> str:
     """It lasts as long as the site's key: who unsubscribes from an old mail means it."""
     token = signing.dumps(str(user.public_id), salt=_SALT)
-    return settings.SITE_URL + reverse("accounts:news", args=[token])
+    path = reverse("accounts:news", args=[token])
+    return f"{settings.SITE_URL}{path}"
 
 
 def unsubscribing_user(token: str) -> User | None:

@@ -108,7 +108,7 @@ def features(crop: Image.Image, box: BoxPx) -> bytes:
         ]
     )
     numbers = np.concatenate([np.sqrt(colours), np.sqrt(edges), shape])
-    return np.clip(np.rint(numbers * 255), 0, 255).astype(np.uint8).tobytes()
+    return bytes(np.clip(np.rint(numbers * 255), 0, 255).astype(np.uint8))
 
 
 def _shares(values: NDArray[np.float64], bins: int, weights: NDArray[np.float64]) -> NDArray[np.float64]:

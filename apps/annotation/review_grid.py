@@ -5,6 +5,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from django.core.cache import cache
 from django.db.models import BooleanField, Count, Exists, F, Func, Model, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Greatest
 from django.urls import reverse
@@ -17,6 +18,8 @@ from apps.observations.templatetags.podura import percent
 
 PAGE_SIZES: Final = (60, 200)
 _MAX_ID: Final = 2**63 - 1
+_COUNTED_FOR_S: Final = 60
+"""Counting 100,000 boxes by label takes longer than finding a page of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class Drawer:
     name: str
     boxes: int
     is_active: bool = True
+    label_id: int = 0
 
 
 @dataclass(slots=True)
@@ -102,7 +106,9 @@ class RowAfter(Func):
         super().__init__(F(column), F("id"), Value(value), Value(key))
         self.sign = sign
 
-    def as_sql(self, compiler: Any, connection: Any, **_context: Any) -> tuple[str, tuple[Any, ...]]:  # noqa: ARG002
+    def as_sql(  # type: ignore[override]
+        self, compiler: Any, _connection: Any, *_args: Any, **_context: Any
+    ) -> tuple[str, tuple[Any, ...]]:
         parts = [compiler.compile(source) for source in self.get_source_expressions()]
         (a, b, c, d), parameters = zip(*parts, strict=True)
         return f"({a}, {b}) {self.sign} ({c}, {d})", tuple(p for group in parameters for p in group)
@@ -135,11 +141,14 @@ def read_grid(survey: Survey, query: dict[str, str]) -> Grid:
 def _drawers(survey: Survey, *, is_model: bool) -> list[Drawer]:
     """Labels that have boxes, with how many; retired ones among them, to be emptied. Then proposed labels."""
     labels = list(Label.objects.filter(survey=survey))
-    rows: QuerySet[Any] = _unanswered(survey) if is_model else Crop.objects.public()
-    rows = rows.filter(label__in=labels)
-    counts = dict(rows.order_by().values_list("label").annotate(n=Count("pk")))
+    counts = cache.get(_counts_key(survey, is_model=is_model))
+    if counts is None:
+        rows: QuerySet[Any] = _unanswered(survey) if is_model else Crop.objects.public()
+        rows = rows.filter(label__in=labels)
+        counts = dict(rows.order_by().values_list("label").annotate(n=Count("pk")))
+        cache.set(_counts_key(survey, is_model=is_model), counts, _COUNTED_FOR_S)
     drawers = [
-        Drawer(label.code, label.name, counts[label.pk], label.is_active)
+        Drawer(label.code, label.name, counts[label.pk], label.is_active, label.pk)
         for label in labels
         if counts.get(label.pk)
     ]
@@ -150,10 +159,19 @@ def _drawers(survey: Survey, *, is_model: bool) -> list[Drawer]:
         )
         proposed = LabelProposal.objects.filter(survey=survey).annotate(n=boxes).filter(n__gt=0)
         drawers += [
-            Drawer(f"proposal:{row.pk}", _("proposed: %(name)s") % {"name": row.name}, row.n)  # type: ignore[attr-defined]
+            Drawer(f"proposal:{row.pk}", _("proposed: %(name)s") % {"name": row.name}, row.n)
             for row in proposed.order_by("name")[:100]
         ]
     return drawers
+
+
+def count_anew(survey: Survey) -> None:
+    """After a step the numbers beside the labels must be those of now."""
+    cache.delete_many([_counts_key(survey, is_model=is_model) for is_model in (False, True)])
+
+
+def _counts_key(survey: Survey, *, is_model: bool) -> str:
+    return f"review-counts:{survey.pk}:{is_model:d}"
 
 
 def _answer_rows(grid: Grid) -> QuerySet[Crop]:
@@ -163,7 +181,7 @@ def _answer_rows(grid: Grid) -> QuerySet[Crop]:
     kind, _separator, key = grid.drawer.value.partition(":")
     if kind == "proposal" and key:
         return rows.filter(box__label_proposal=int(key))
-    return rows.filter(label__survey=grid.survey, label__code=kind)
+    return rows.filter(label=grid.drawer.label_id)
 
 
 def _unanswered(survey: Survey) -> QuerySet[Detection]:
@@ -181,7 +199,7 @@ def _unanswered(survey: Survey) -> QuerySet[Detection]:
 
 def _model_rows(grid: Grid) -> QuerySet[Detection]:
     assert grid.drawer is not None
-    rows = _unanswered(grid.survey).filter(label__code=grid.drawer.value)
+    rows = _unanswered(grid.survey).filter(label=grid.drawer.label_id)
     rows = rows.annotate(size_px=Greatest(F("x_max") - F("x_min"), F("y_max") - F("y_min")))
     return rows.select_related("photo__annotation_task", "label").defer("box", "class_scores")
 
@@ -237,7 +255,7 @@ def _answer_tile(crop: Crop) -> Tile:
 
 
 def _model_tile(box: Detection) -> Tile:
-    task: Model = box.photo.annotation_task  # type: ignore[attr-defined]
+    task: Model = box.photo.annotation_task
     return Tile(
         ref="",
         picture=reverse(

@@ -56,7 +56,7 @@ class PhotoPixels:
 
     def _tile_folder(self) -> TilePyramid | None:
         try:
-            pyramid: TilePyramid = self.photo.tile_pyramid  # type: ignore[attr-defined]
+            pyramid: TilePyramid = self.photo.tile_pyramid
         except TilePyramid.DoesNotExist:
             return None
         return pyramid if pyramid.status == WorkStatus.DONE and pyramid.folder else None
@@ -98,7 +98,7 @@ def _opened(storage: object, name: str) -> Image.Image:
 
 def describe_next() -> bool:
     """Claim one photo's crops and describe them; gives False when none waits."""
-    rows: LeasedWorkQuerySet = CropSheet.objects.all()  # type: ignore[assignment]
+    rows: LeasedWorkQuerySet = CropSheet.objects.all()
     for sheet in rows.select_related("task__photo__tile_pyramid").claim(limit=1):
         token = sheet.lease_token
         try:
@@ -153,28 +153,22 @@ def request_looks() -> int:
         for label, n in counts.items()
         if n >= MIN_CROPS and abs(n - (looks[label].crops if label in looks else 0)) > _GROWTH * n
     ]
-    rows: LeasedWorkQuerySet = LabelLook.objects.all()  # type: ignore[assignment]
+    rows: LeasedWorkQuerySet = LabelLook.objects.all()
     idle = rows.filter(label__in=due).exclude(status__in=(WorkStatus.PENDING, WorkStatus.PROCESSING))
     return idle.requeue(priority=LabelLook.Priority.LOW) if due else 0
 
 
 def measure_next_label() -> bool:
     """Claim one label and measure all its crops anew; gives False when none waits."""
-    rows: LeasedWorkQuerySet = LabelLook.objects.all()  # type: ignore[assignment]
+    rows: LeasedWorkQuerySet = LabelLook.objects.all()
     for look in rows.claim(limit=1):
         try:
             with kept_lease(rows, look.lease_token):
-                found = list(
-                    Crop.objects.filter(label=look.label_id, features__isnull=False).values_list(
-                        "pk", "features"
-                    )
-                )
-                middle, spread = usual([bytes(row) for _pk, row in found]) if found else ([], [])
+                seen = Crop.objects.filter(label=look.label_id, features__isnull=False)
+                found = [(pk, bytes(row or b"")) for pk, row in seen.values_list("pk", "features")]
+                middle, spread = usual([row for _pk, row in found]) if found else ([], [])
                 for part in _parts(found):
-                    _write(
-                        [pk for pk, _row in part],
-                        outlierness([bytes(row) for _pk, row in part], middle, spread),
-                    )
+                    _write([pk for pk, _row in part], outlierness([row for _pk, row in part], middle, spread))
             look.finish(middle=middle, spread=spread, crops=len(found))
         except LeaseLostError:
             logger.info("label_look_lease_lost", label=look.label_id)

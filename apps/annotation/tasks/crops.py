@@ -21,7 +21,7 @@ def describe_crops() -> None:
         if time.monotonic() > until:
             send_once(describe_crops)
             return
-    if request_looks() or _waits(LabelLook.objects.all()):  # type: ignore[arg-type]
+    if request_looks() or _waits(LabelLook.objects.all()):
         send_once(measure_looks)
 
 
@@ -36,7 +36,7 @@ def measure_looks() -> None:
 def sweep_crops() -> None:
     """Find what a lost message left undone."""
     for model, wake_up in ((CropSheet, describe_crops), (LabelLook, measure_looks)):
-        rows: LeasedWorkQuerySet = model.objects.all()  # type: ignore[attr-defined]
+        rows: LeasedWorkQuerySet = model.objects.all()
         rows.give_up_exhausted()
         if _waits(rows):
             send_once(wake_up)

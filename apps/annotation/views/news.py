@@ -144,7 +144,7 @@ def _earlier(answer: Annotation) -> list[Annotation]:
         return []
     others: Any = Annotation.objects.filter(task=answer.task_id).select_related("task", "author")
     by_pk = {one.pk: one for one in others.order_by("-pk")[:100]}
-    earlier = []
+    earlier: list[Annotation] = []
     pk = answer.supersedes_id
     while pk in by_pk and len(earlier) < _HISTORY:
         earlier.append(by_pk[pk])

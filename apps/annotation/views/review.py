@@ -21,7 +21,7 @@ from django.views.decorators.http import condition, require_POST, require_safe
 from apps.accounts.models import User
 from apps.annotation.crops import BoxPx, jpeg
 from apps.annotation.models import AnnotatedBox, Crop
-from apps.annotation.review_grid import PAGE_SIZES, read_grid
+from apps.annotation.review_grid import PAGE_SIZES, count_anew, read_grid
 from apps.annotation.review_lists import discussed_page, steps_page
 from apps.annotation.services.bulk import (
     BoxRef,
@@ -51,7 +51,7 @@ def experts_only(view: View[P]) -> View[P]:
             return render(request, "annotation/review_experts_only.html", status=403)
         return view(request, *args, **kwargs)
 
-    return login_required(guarded)
+    return login_required(guarded)  # type: ignore[return-value]
 
 
 @never_cache
@@ -104,6 +104,7 @@ def review_act(request: HttpRequest, slug: str) -> HttpResponse:
             text = _told_relabelled(result)
     except ReviewRefusedError as refused:
         return _grid_page(request, survey, query, error=str(refused), chosen=chosen)
+    count_anew(survey)
     if result.left_alone:
         text += " " + _told_left_alone(result.left_alone)
     request.session[_DONE] = {"text": text, "batch": str(result.batch) if result.batch else ""}
@@ -121,6 +122,7 @@ def review_undo(request: HttpRequest, slug: str, batch: uuid.UUID) -> HttpRespon
     except ReviewRefusedError as refused:
         messages.error(request, str(refused))
     else:
+        count_anew(survey)
         text = ngettext("Undone on %(n)s photo.", "Undone on %(n)s photos.", result.photos) % {
             "n": result.photos
         }
