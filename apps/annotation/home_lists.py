@@ -34,6 +34,10 @@ class Desk:
     """Photos that the expert has before them now."""
 
     @property
+    def has_work(self) -> bool:
+        return bool(self.open or (self.waiting and not self.missing))
+
+    @property
     def total(self) -> int:
         return self.waiting + self.done + self.conflict
 
@@ -81,7 +85,7 @@ def _counted() -> dict[str, Any]:
 
 
 def desks_of(expert: User) -> list[Desk]:
-    """Every survey, by its place in lists; the number of queries does not grow with them."""
+    """Every survey, those with work to do first; the number of queries does not grow with them."""
     desks = {survey.pk: Desk(survey) for survey in Survey.objects.all()}
     photos = AnnotationTask.objects.filter(is_public=True).order_by().values_list("survey", "state")
     for survey, state, count in photos.annotate(photos=Count("pk")):
@@ -94,7 +98,7 @@ def desks_of(expert: User) -> list[Desk]:
         desk.median_seconds = row["median_seconds"]
     for survey, count in held_by(expert).order_by().values_list("task__survey").annotate(photos=Count("pk")):
         desks[survey].open = count
-    return list(desks.values())
+    return sorted(desks.values(), key=lambda desk: not desk.has_work)
 
 
 def _count_missing(desks: Iterable[Desk]) -> None:

@@ -166,11 +166,19 @@ class SavedDraftOutput(_Output):
     lease = LeaseOutput()
 
 
+class FeedbackOutput(_Output):
+    matched = serializers.IntegerField()
+    mislabelled = serializers.IntegerField()
+    missed = serializers.IntegerField()
+    extra = serializers.IntegerField()
+    text = serializers.CharField()
+
+
 class SubmittedOutput(_Output):
     annotation = serializers.UUIDField()
     next = TaskOutput(allow_null=True)
     waiting = WaitingOutput(allow_null=True)
     progress = ExpertProgressOutput()
-    feedback = serializers.JSONField(
+    feedback = FeedbackOutput(
         allow_null=True, help_text=_("After photos whose answer was known: what matched and what differed.")
     )
