@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -81,6 +82,8 @@ class Command(BaseCommand):
         parser.add_argument("--quick", action="store_true", help="tiny defaults, to see that all works")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        # The evaluator reports each of its steps, between the lines that matter here.
+        logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)
         sizes = QUICK if options["quick"] else DEFAULTS
         options |= {name: sizes[name] for name in sizes if options[name] is None}
         try:
