@@ -3,6 +3,8 @@
 import hashlib
 import math
 import statistics
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -284,3 +286,12 @@ def test_the_policy_of_a_survey_offers_exactly_these_strategies():
     from apps.annotation.models import AnnotationPolicy
 
     assert AnnotationPolicy.Strategy.values == list(STRATEGIES)
+
+
+def test_the_strategies_can_be_used_from_a_notebook():
+    asked = (
+        "import sys, apps.annotation.active_learning.strategies;"
+        "print([name for name in ('django', 'torch', 'scipy', 'matplotlib') if name in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True, text=True)
+    assert said.stdout.strip() == "[]"
