@@ -42,6 +42,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "change_goldenphoto",
         "view_queueupdate",
         "add_queueupdate",
+        "change_queueupdate",
         "view_datasetfreeze",
         "add_datasetfreeze",
         "view_datasetimport",

@@ -1,5 +1,15 @@
 """The experts' loop in the curators' console."""
 
-from apps.annotation.admin import answers, conflicts, exports, freezes, imports, labels, reviews
+from apps.annotation.admin import (
+    answers,
+    conflicts,
+    exports,
+    freezes,
+    imports,
+    labels,
+    policy,
+    queue,
+    reviews,
+)
 
-__all__ = ["answers", "conflicts", "exports", "freezes", "imports", "labels", "reviews"]
+__all__ = ["answers", "conflicts", "exports", "freezes", "imports", "labels", "policy", "queue", "reviews"]

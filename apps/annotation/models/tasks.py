@@ -176,6 +176,7 @@ class AnnotationTask(models.Model):
                 name="task_looks",
             ),
             models.Index(fields=["survey", "state", "-score", "id"], name="task_console"),
+            models.Index(fields=["-score", "id"], name="task_score"),
             models.Index(
                 fields=["survey", "-accepted_at"], condition=Q(accepted__isnull=False), name="task_accepted"
             ),
