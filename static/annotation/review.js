@@ -16,6 +16,7 @@ if (form?.querySelector('input[name="box"]')) {
   const said = form.querySelector("[data-chosen]");
   const buttons = [...form.querySelectorAll("[data-needs-choice]")];
   const code = form.elements.code;
+  const bar = form.querySelector("[data-review-bar]");
   let anchor = 0;
   let focused = 0;
 
@@ -26,6 +27,7 @@ if (form?.querySelector('input[name="box"]')) {
     const text = chosen ? interpolate(ngettext("%s chosen", "%s chosen", chosen), [chosen]) : gettext("None chosen");
     if (said.textContent !== text) said.textContent = text;
     for (const button of buttons) button.disabled = chosen === 0;
+    bar.classList.toggle("review-bar--chosen", chosen > 0);
   };
 
   const choose = (states) => {
