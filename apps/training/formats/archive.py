@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import stat
 import struct
 import zipfile
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from types import TracebackType
-from typing import BinaryIO, Final, Self
+from typing import IO, BinaryIO, Final, Self
 
 from apps.training.formats.model import PICTURE_SUFFIXES, is_plain_text
 from apps.training.formats.problems import FormatError, Problem, Problems
@@ -137,6 +138,17 @@ class WrittenArchive:
 
     def add_text(self, name: str, text: str) -> None:
         self._zip.writestr(_info(name), text.encode(), zipfile.ZIP_DEFLATED, 6)
+
+    @contextlib.contextmanager
+    def open_text(self, name: str) -> Iterator[IO[str]]:
+        """For a text that is written piece by piece, UTF-8, line ends as they are given."""
+        info = _info(name)
+        info.compress_type = zipfile.ZIP_DEFLATED
+        with (
+            self._zip.open(info, "w", force_zip64=True) as raw,
+            io.TextIOWrapper(raw, "utf-8", newline="") as text,
+        ):
+            yield text
 
     def add_picture(self, name: str, content: bytes) -> None:
         """Stored: pictures are compressed already."""
