@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.observations.models import Comment, Detection, Photo, Survey
+from apps.observations.numbering import kept_numbers
 from apps.observations.results import label_counts, named_boxes
 from apps.observations.services import data_export, detection_results, exports, identify
 from apps.observations.services.comments import CommentRefusedError, add_comment
@@ -407,3 +409,76 @@ def test_identifying_answers_as_the_stored_photo_would():
     stored = Detection.objects.current().filter(photo=photo)
     assert [(box["number"], box["confidence"]) for box in told] == [(box.number, box.score) for box in stored]
     assert [box["number"] for box in told] == [1, 2]
+
+
+class TestNumbersStay:
+    """What people said of "#3" stays said of the same animal, whatever thresholds a survey gets later."""
+
+    def test_a_lower_threshold_moves_no_number(self):
+        photo = detect(PhotoFactory(), found((10, 10, 0.2), (50, 10, 0.9), (90, 10, 0.8)))
+        assert rows_of(photo) == [(1, 0.9, False), (2, 0.8, False), (3, 0.2, True)]
+        rows = dict(Detection.objects.values_list("number", "pk"))
+        comment = add_comment(
+            observation=photo.observation, photo=photo, box_number=1, author=UserFactory(), body="a mite"
+        )
+        photo.survey.confidence_threshold = 0.15
+        photo.survey.save()
+        detect(photo, found((10, 10, 0.2), (50, 10, 0.9), (90, 10, 0.8), (130, 10, 0.16), (5, 300, 0.07)))
+        assert rows_of(photo) == [
+            (1, 0.9, False), (2, 0.8, False), (3, 0.2, False), (4, 0.16, False), (5, 0.07, True),
+        ]  # fmt: skip
+        assert photo.detection_count == 4
+        assert {
+            number: pk for number, pk in Detection.objects.values_list("number", "pk") if number < 4
+        } == rows
+        comment.refresh_from_db()
+        assert (comment.detection_id, round(comment.detection.score, 1)) == (rows[1], 0.9)
+
+    def test_a_higher_one_moves_none_either_and_the_page_says_what_became_of_a_remark(self, client):
+        photo = detect(PhotoFactory(), found((10, 10, 0.3), (50, 10, 0.9)))
+        add_comment(
+            observation=photo.observation, photo=photo, box_number=1, author=UserFactory(), body="a mite"
+        )
+        photo.survey.confidence_threshold = 0.5
+        photo.survey.save()
+        detect(photo, found((10, 10, 0.3), (50, 10, 0.9)))
+        assert rows_of(photo) == [(1, 0.3, True), (2, 0.9, False)]
+        assert photo.detection_count == 1
+        assert [box.number for box in named_boxes(photo)] == [2]
+        assert "number of an earlier model version" in content_of(
+            client.get(reverse("observations:photo", args=[photo.public_id]))
+        )
+
+    def test_a_box_that_is_gone_leaves_its_number_empty_for_this_time(self):
+        photo = detect(PhotoFactory(), found((10, 10, 0.9), (50, 10, 0.8), (90, 10, 0.7)))
+        detect(photo, found((10, 10, 0.9), (90, 10, 0.7), (200, 200, 0.6)))
+        assert rows_of(photo) == [(1, 0.9, False), (3, 0.7, False), (4, 0.6, False)]
+
+    def test_two_names_for_one_place_are_not_mixed_up(self):
+        survey = SurveyFactory()
+        version = ModelVersionFactory(registered_model=survey.registered_model, labels=["A", "B"])
+        photo = PhotoFactory(observation__survey=survey)
+        boxes = np.array([[10, 10, 60, 60], [10, 10, 60, 60]], np.float32)
+        for order in ([0, 1], [1, 0]):
+            scores = np.array([[0.9, 0.1], [0.1, 0.8]], np.float32)[order]
+            result = DetectedBoxes(boxes, scores.max(1), scores.argmax(1), scores, 640, 640, 1.0)
+            Photo.objects.filter(pk=photo.pk).requeue()
+            (claimed,) = Photo.objects.filter(pk=photo.pk).claim(limit=1)
+            save_outcomes(
+                token=claimed.lease_token, survey=survey, version=version, outcomes={photo.pk: result}
+            )
+            labels = dict(Detection.objects.values_list("number", "label__code"))
+            assert labels in ({1: "A", 2: "B"}, {1: "B", 2: "A"})
+            first = labels if order == [0, 1] else first  # noqa: F821
+        assert labels == first
+
+    def test_thousands_of_boxes_are_compared_in_no_time(self):
+        dice = np.random.default_rng(3)
+        low = dice.uniform(0, 10_000, (4_000, 2))
+        boxes = np.concatenate([low, low + dice.uniform(20, 120, (4_000, 2))], axis=1)
+        labels, numbers = np.zeros(4_000, np.int64), np.arange(1, 4_001)
+        order = dice.permutation(4_000)
+        began = time.perf_counter()
+        kept = kept_numbers(boxes[order] + 0.2, labels, boxes, labels, numbers)
+        assert time.perf_counter() - began < 5
+        assert kept == numbers[order].tolist()

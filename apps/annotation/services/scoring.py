@@ -28,7 +28,7 @@ LEFT JOIN LATERAL (
         SELECT ARRAY(SELECT s FROM unnest(box.class_scores) AS s ORDER BY s DESC LIMIT 2) AS best
         FROM observations_detection AS box
         WHERE box.photo_id = photo.id AND box.model_version_id = photo.model_version_id
-            AND (photo.detection_count IS NULL OR box.number <= photo.detection_count)
+            AND NOT box.is_weak
         ORDER BY box.number
     ) AS shown
 ) AS boxes ON true

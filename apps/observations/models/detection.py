@@ -36,8 +36,8 @@ class Detection(models.Model):
     class vector in the order of `model_version.labels`; `score` is its maximum (0-1, uncalibrated).
 
     A *weak* box lies below what the survey shows. It is kept for the experts' drawing page and is never part of what
-    the public sees, counts or finds. Weak boxes of a photo are numbered after the shown ones, so that those
-    shown are 1 to `photo.detection_count`.
+    the public sees, counts or finds. Weak boxes of a photo are numbered after the shown ones. Detected again by the same
+    version a box keeps its number, so after a change of thresholds only `is_weak` tells which are shown.
     """
 
     photo = models.ForeignKey(Photo, models.CASCADE, related_name="detections", verbose_name=_("photo"))

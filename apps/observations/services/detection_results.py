@@ -12,7 +12,7 @@ from django.utils.text import slugify
 
 from apps.common.leased import WorkStatus
 from apps.observations.models import Detection, Label, Observation, Photo, Survey
-from apps.observations.numbering import reading_order
+from apps.observations.numbering import kept_numbers, reading_order
 from apps.observations.services.geoprivacy import review_public_location
 from apps.observations.signals import photos_detected, tell_on_commit
 from apps.training.engine.types import DetectedBoxes
@@ -24,6 +24,7 @@ Outcome = DetectedBoxes | str
 """The boxes on a photo, or the code of the reason why there are none."""
 
 _MAX_SIDE_PX = 30_000
+_CORNERS = ("x_min", "y_min", "x_max", "y_max")
 _MAX_WEAK_BOXES = 3_000
 """The best of so many are kept of a photo: a picture of noise must not fill the table."""
 
@@ -41,11 +42,9 @@ ON CONFLICT (photo_id, model_version_id, number) DO UPDATE SET
     class_scores = excluded.class_scores,
     x_min = excluded.x_min, y_min = excluded.y_min, x_max = excluded.x_max, y_max = excluded.y_max
 """
-_SURPLUS_BOXES = """
-SELECT box.id FROM observations_detection AS box
-JOIN unnest(%s::bigint[], %s::int[]) AS found (photo_id, boxes)
-    ON box.photo_id = found.photo_id AND box.number > found.boxes
-WHERE box.model_version_id = %s
+_EARLIER_BOXES = """
+SELECT photo_id, id, number, label_id, x_min, y_min, x_max, y_max FROM observations_detection
+WHERE photo_id = ANY(%s) AND model_version_id = %s
 """
 _SETTLE = """
 UPDATE observations_photo AS photo SET
@@ -67,7 +66,7 @@ def save_outcomes(
     """Write the outcomes (by photo id) of the claim with this token; gives the ids of the photos written.
 
     Photos that the claim no longer holds (deleted, or held by another worker since) are left alone. A box keeps its row
-    from one run of a version to the next, and with it the remarks on it.
+    and its number from one run of a version to the next, and with them the remarks on it and what experts said of it.
     """
     with transaction.atomic():
         _lock_places(outcomes)
@@ -125,7 +124,7 @@ def detections(
             score=float(best[index]),
             is_weak=number > len(shown),
             class_scores=scores[index].tolist(),
-            **dict(zip(("x_min", "y_min", "x_max", "y_max"), boxes[index].tolist(), strict=True)),
+            **dict(zip(_CORNERS, boxes[index].tolist(), strict=True)),
         )
         for number, index in enumerate(order, start=1)
     ]
@@ -163,23 +162,46 @@ def _lock_places(photo_ids: Iterable[int]) -> None:
 
 def _replace_boxes(version: ModelVersion, boxes: Mapping[Photo, list[Detection]]) -> None:
     rows = [row for photo_rows in boxes.values() for row in photo_rows]
-    columns: list[list[Any]] = [
-        [row.photo_id for row in rows],
-        [row.number for row in rows],
-        [row.label_id for row in rows],
-        [row.score for row in rows],
-        [row.is_weak for row in rows],
-        ["{" + ",".join(map(repr, row.class_scores)) + "}" for row in rows],
-        *([getattr(row, name) for row in rows] for name in ("x_min", "y_min", "x_max", "y_max")),
-    ]
-    counts = [len(photo_rows) for photo_rows in boxes.values()]
     with connection.cursor() as cursor:
+        cursor.execute(_EARLIER_BOXES, [[photo.pk for photo in boxes], version.pk])
+        surplus = _keep_numbers(boxes, cursor.fetchall())
         if rows:
+            columns: list[list[Any]] = [
+                [row.photo_id for row in rows],
+                [row.number for row in rows],
+                [row.label_id for row in rows],
+                [row.score for row in rows],
+                [row.is_weak for row in rows],
+                ["{" + ",".join(map(repr, row.class_scores)) + "}" for row in rows],
+                *([getattr(row, name) for row in rows] for name in _CORNERS),
+            ]
             cursor.execute(_UPSERT_BOXES, [version.pk, *columns])
-        cursor.execute(_SURPLUS_BOXES, [[photo.pk for photo in boxes], counts, version.pk])
-        surplus = [pk for (pk,) in cursor.fetchall()]
     if surplus:
         Detection.objects.filter(pk__in=surplus).delete()  # lets go of the remarks on them
+
+
+def _keep_numbers(boxes: Mapping[Photo, list[Detection]], earlier: list[tuple[Any, ...]]) -> list[int]:
+    """Give boxes that were there before their numbers back; gives the rows of those that are no longer there."""
+    by_photo: dict[int, list[tuple[Any, ...]]] = {}
+    for photo_id, *row in earlier:
+        by_photo.setdefault(photo_id, []).append(tuple(row))
+    surplus: list[int] = []
+    for photo, rows in boxes.items():
+        before = by_photo.get(photo.pk)
+        if not before:
+            continue
+        numbers = kept_numbers(
+            np.array([[getattr(row, name) for name in _CORNERS] for row in rows], np.float64).reshape(-1, 4),
+            np.array([row.label_id for row in rows], np.int64),
+            np.array([row[3:] for row in before], np.float64),
+            np.array([row[2] for row in before], np.int64),
+            np.array([row[1] for row in before], np.int64),
+        )
+        for row, number in zip(rows, numbers, strict=True):
+            row.number = number
+        kept = set(numbers)
+        surplus += [pk for pk, number, *_rest in before if number not in kept]
+    return surplus
 
 
 def _settle(
