@@ -361,3 +361,50 @@ def test_it_is_accessible_and_fits_the_screen(
         hands.press("Escape", "?")
         assert accessibility_violations(page) == []
         assert not is_wider_than_the_screen(page)
+
+
+def test_drawing_only_what_changed_gives_the_same_picture_as_drawing_all(page: Page, hands: Hands) -> None:
+    """Random edits of sixty boxes at two zooms: the layer that was patched equals one drawn anew, pixel by pixel."""
+    different = page.evaluate(
+        """async () => {
+            const { page } = await import("/static/annotation/draw/task.js");
+            const { editor, scene, stage } = page;
+            let seed = 11;
+            const random = (low, high) => low + ((seed = (seed * 16807) % 2147483647) / 2147483647) * (high - low);
+            const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+            const layer = document.querySelector("[data-layer=boxes]");
+            const pixels = () => layer.getContext("2d").getImageData(0, 0, layer.width, layer.height).data;
+            for (let n = 0; n < 60; n += 1) {
+                const [x, y] = [random(0, 560), random(0, 560)];
+                scene.answer.add({ x_min: x, y_min: y, x_max: x + random(8, 80), y_max: y + random(8, 80), label: "CER" });
+            }
+            const acts = [
+                (key) => { editor.select([key]); editor.nudge(random(-30, 30), random(-30, 30)); },
+                (key) => editor.select([key]),
+                () => { editor.relabel("ISO"); editor.select([]); },
+                (key) => scene.answer.change([key], (box) => ({ is_uncertain: !box.is_uncertain })),
+                () => editor.duplicate(),
+                () => editor.remove(),
+                () => editor.undo(),
+            ];
+            let wrong = 0;
+            for (const scale of [null, 3]) {
+                stage.fit();
+                if (scale) stage.zoom(scale);
+                await frame();
+                for (let turn = 0; turn < 70; turn += 1) {
+                    const keys = scene.answer.list().map((box) => box.key);
+                    acts[Math.floor(random(0, acts.length))](keys[Math.floor(random(0, keys.length))]);
+                    if (random(0, 1) < 0.4) continue;
+                    await frame();
+                    const patched = pixels();
+                    stage.redraw("boxes");
+                    await frame();
+                    const whole = pixels();
+                    wrong += patched.some((value, at) => value !== whole[at]);
+                }
+            }
+            return wrong;
+        }"""
+    )
+    assert different == 0

@@ -6,7 +6,7 @@ import { GridIndex } from "./grid-index.js";
 const MERGE_MS = 900; // held arrow keys are one step back, not fifty
 
 export class Answer {
-  /** `onChange(keys)` is told which boxes an edit touched. */
+  /** `onChange(keys, boxes)` is told which boxes an edit touched, and how they were and are; null: all. */
   constructor(photo, { onChange = () => {}, now = () => performance.now() } = {}) {
     this.photo = photo;
     this.onChange = onChange;
@@ -142,7 +142,7 @@ export class Answer {
     }
     this.isEmpty = isEmpty;
     this.revision += 1;
-    this.onChange(steps.map(([key]) => key));
+    this.onChange(steps.map(([key]) => key), steps.flatMap(([, before, after]) => [before, after].filter(Boolean)));
   }
 
   put(box) {

@@ -1,5 +1,5 @@
 // The boxes at rest, and what is in hand. Two canvases: an edit draws the one box in hand, never the thousand others.
-import { HANDLES, handlePoint } from "./boxes.js";
+import { HANDLES, handlePoint, overlaps } from "./boxes.js";
 import { shownPart, toScreen } from "./viewport.js";
 
 const CASING = "rgb(5 8 8 / 75%)";
@@ -9,6 +9,9 @@ const NUMBERED_AT_MOST = 160;
 const NAME_FROM_PX = 46; // narrower boxes show their number only
 const NUMBER_FROM_PX = 12;
 const LETTER_PX = 14;
+const LINE_PX = 4;
+const NAME_HIGH_PX = 26;
+const NAME_WIDE_PX = 420; // the longest name that is cut off by nothing
 
 export class BoxLayer {
   constructor(canvas) {
@@ -18,16 +21,37 @@ export class BoxLayer {
 
   /**
    * All boxes in sight but those in hand. `scene`: {boxes (an Answer), hidden (Set of keys), labels (Map by code),
-   * weak (proposals shown on demand)}.
+   * weak (proposals shown on demand)}. `part` (photo px): only there something is different.
    */
-  draw(view, size, ratio, scene) {
+  draw(view, size, ratio, scene, part = null) {
     const { context } = this;
+    const shown = shownPart(view, size);
+    const boxes = scene.isHidden ? [] : scene.answer.near(shown).filter((box) => !scene.hidden.has(box.key));
+    boxes.sort((a, b) => a.order - b.order); // which lies above must not depend on which was edited last
+    const look = { isDense: boxes.length > NUMBERED_AT_MOST, hasNames: boxes.length <= NAMED_AT_MOST };
+    const isSameLook = look.isDense === this.look?.isDense && look.hasNames === this.look?.hasNames;
+    this.look = look;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.clearRect(0, 0, size.width, size.height);
+    const patch = part && isSameLook ? wholePixels(around(view, part), ratio) : null;
+    if (!patch) {
+      context.clearRect(0, 0, size.width, size.height);
+      this.drawPart(view, scene, boxes, shown, look);
+      return;
+    }
+    context.save();
+    context.beginPath();
+    context.rect(...patch);
+    context.clip();
+    context.clearRect(...patch);
+    const reach = reachOf(view, patch);
+    this.drawPart(view, scene, boxes.filter((box) => overlaps(box, reach)), reach, look);
+    context.restore();
+  }
+
+  drawPart(view, scene, boxes, window, { isDense, hasNames }) {
+    const { context } = this;
     if (scene.isHidden) return;
-    const window = shownPart(view, size);
     if (scene.weak.length) this.drawWeak(view, window, scene.weak);
-    const boxes = scene.answer.near(window).filter((box) => !scene.hidden.has(box.key));
     const paths = new Map();
     const casing = new Path2D();
     for (const box of boxes) {
@@ -37,7 +61,6 @@ export class BoxLayer {
       paths.get(style).rect(...rect);
       casing.rect(...rect);
     }
-    const isDense = boxes.length > NUMBERED_AT_MOST;
     context.lineJoin = "miter";
     context.lineWidth = isDense ? 3 : 4;
     context.strokeStyle = CASING;
@@ -50,7 +73,7 @@ export class BoxLayer {
       context.stroke(path);
     }
     context.setLineDash([]);
-    if (!isDense) this.drawNames(view, boxes, scene.labels, boxes.length <= NAMED_AT_MOST);
+    if (!isDense) this.drawNames(view, boxes, scene.labels, hasNames);
   }
 
   drawWeak(view, window, weak) {
@@ -153,6 +176,26 @@ export class HandLayer {
       context.stroke();
     }
   }
+}
+
+/** What boxes in this part of the photo and their names may have painted, in px of the window. */
+function around(view, box) {
+  const [x, y, width, height] = screenRect(view, box);
+  return [x - LINE_PX, y - NAME_HIGH_PX, width + NAME_WIDE_PX + LINE_PX, height + NAME_HIGH_PX + LINE_PX];
+}
+
+/** Whole device pixels: a clip through the middle of one would leave a trace. */
+function wholePixels([x, y, width, height], ratio) {
+  const [left, top] = [Math.floor(x * ratio), Math.floor(y * ratio)];
+  return [left / ratio, top / ratio, (Math.ceil((x + width) * ratio) - left) / ratio, (Math.ceil((y + height) * ratio) - top) / ratio];
+}
+
+/** Boxes of this part of the photo may have painted into the patch, with their lines or names. */
+function reachOf(view, [x, y, width, height]) {
+  return {
+    x_min: (x - NAME_WIDE_PX - view.x) / view.scale, y_min: (y - LINE_PX - view.y) / view.scale,
+    x_max: (x + width + LINE_PX - view.x) / view.scale, y_max: (y + height + NAME_HIGH_PX - view.y) / view.scale,
+  };
 }
 
 function screenRect(view, box) {

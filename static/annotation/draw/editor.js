@@ -50,11 +50,12 @@ export class Editor {
 
   select(keys, { isQuiet = false } = {}) {
     const next = keys.filter((key) => this.answer.get(key));
+    const before = this.chosen();
     if (next.length === this.selection.length && next.every((key, index) => key === this.selection[index])) return;
     this.selection = next;
     this.scene.hidden = new Set(next);
     this.answer.endStep();
-    this.stage.redraw("boxes", "hand");
+    this.stage.redrawBoxes([...before, ...this.chosen()]);
     this.on.select(isQuiet);
   }
 
@@ -66,12 +67,16 @@ export class Editor {
     this.select(this.answer.list().map((box) => box.key));
   }
 
-  /** After an edit, also one from elsewhere: only what still exists stays in hand. What is in hand lies on a layer alone. */
-  refresh(keys = null) {
+  /**
+   * After an edit, also one from elsewhere: only what still exists stays in hand. What is in hand lies on a layer alone.
+   * `touched`: the edited boxes as they were and as they are; without, all is drawn anew.
+   */
+  refresh(keys = null, touched = []) {
     const left = this.selection.filter((key) => this.answer.get(key));
     if (left.length !== this.selection.length) this.select(left);
-    const isInHand = keys?.every((key) => this.scene.hidden.has(key));
-    this.stage.redraw(...(isInHand ? ["hand"] : ["boxes", "hand"]));
+    if (!keys) this.stage.redraw("boxes", "hand");
+    else if (keys.every((key) => this.scene.hidden.has(key))) this.stage.redraw("hand");
+    else this.stage.redrawBoxes(touched);
   }
 
   chosen() {

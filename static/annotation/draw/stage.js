@@ -4,6 +4,7 @@ import { PictureLayer } from "./picture-layer.js";
 import { clamped, closeTo, fitted, middleOf, moved, realPixels, resized, revealing, toPhoto, zoomedAt } from "./viewport.js";
 
 export const STEP = 1.35;
+const FEW = 12; // more boxes at once are drawn anew with all others
 
 export class Stage {
   /** `scene` is what to draw (see BoxLayer.draw); `hand()` gives what is in hand at this moment. */
@@ -115,7 +116,16 @@ export class Stage {
 
   redraw(...layers) {
     for (const layer of layers) this.stale.add(layer);
+    if (layers.includes("boxes")) this.part = undefined;
     this.frame ||= requestAnimationFrame(() => this.paint());
+  }
+
+  /** Only these boxes look different now, as they are or as they were: the rest of the layer stays as it is. */
+  redrawBoxes(boxes) {
+    const isWholeAsked = this.stale.has("boxes") && this.part === undefined;
+    const all = isWholeAsked ? [] : [...boxes, ...(this.part ? [this.part] : [])];
+    this.redraw("boxes", "hand");
+    if (all.length && all.length <= FEW) this.part = all.reduce(union);
   }
 
   paint() {
@@ -124,8 +134,15 @@ export class Stage {
     const stale = this.stale;
     this.stale = new Set();
     if (stale.has("picture")) this.picture.draw(this.view, this.size, this.ratio);
-    if (stale.has("boxes") && this.scene.answer) this.boxes.draw(this.view, this.size, this.ratio, this.scene);
+    if (stale.has("boxes") && this.scene.answer) this.boxes.draw(this.view, this.size, this.ratio, this.scene, this.part);
     if (stale.has("hand") && this.scene.answer) this.inHand.draw(this.view, this.size, this.ratio, this.scene, this.hand());
+    this.part = undefined;
     if (stale.has("picture")) for (const listener of this.listeners) listener(this.view);
   }
+}
+
+function union(a, b) {
+  return {
+    x_min: Math.min(a.x_min, b.x_min), y_min: Math.min(a.y_min, b.y_min), x_max: Math.max(a.x_max, b.x_max), y_max: Math.max(a.y_max, b.y_max),
+  };
 }

@@ -99,7 +99,7 @@ class DrawingPage {
     scene.weak = [];
     scene.isHidden = false;
     this.isLoading = true;
-    scene.answer = new Answer(scene.photo, { onChange: (keys) => this.changed(keys) });
+    scene.answer = new Answer(scene.photo, { onChange: (keys, boxes) => this.changed(keys, boxes) });
     this.editor.start(task.recent_labels?.[0] ?? task.labels[0]?.code ?? null);
     scene.answer.reset(this.numbered(boxes), isEmpty, strong.length + 1);
     this.isLoading = false;
@@ -170,9 +170,9 @@ class DrawingPage {
     return contentOf(this.scene.answer, this.clock.seconds);
   }
 
-  changed(keys) {
+  changed(keys, boxes) {
     if (this.isLoading || !this.task) return;
-    this.editor.refresh(keys);
+    this.editor.refresh(keys, boxes);
     this.panel.changed(keys);
     this.showEdited();
     if (this.isAdopting) return;
