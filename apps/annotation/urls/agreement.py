@@ -1,3 +1,8 @@
-from django.urls import URLPattern
+from django.urls import URLPattern, path
 
-urlpatterns: list[URLPattern] = []
+from apps.annotation.views import agreement
+
+urlpatterns: list[URLPattern] = [
+    path("agreement/<slug:slug>/", agreement.agreement, name="agreement"),
+    path("me/", agreement.me, name="me"),
+]
