@@ -70,6 +70,15 @@ def _navigation() -> list[dict[str, Any]]:
             ],
         },
         {
+            "title": _("Experts' loop"),
+            "separator": True,
+            "items": [
+                _entry(_("Queue"), "format_list_numbered", "annotation_annotationtask"),
+                _entry(_("Rules of the queues"), "tune", "annotation_annotationpolicy"),
+                _entry(_("Updates of queues"), "low_priority", "annotation_queueupdate"),
+            ],
+        },
+        {
             "title": _("Jobs"),
             "separator": True,
             "items": [

@@ -155,7 +155,7 @@ class AnnotationAdmin(ReadOnlyAdmin):
         boxes = answer.boxes.select_related("label", "label_proposal").defer("box").order_by("number")
         rows = diff_rows(boxes, proposals_of(photo, answer.model_version))
         unit = max(photo.width_px, photo.height_px) / 100
-        context = {"photo": photo, "answer": answer, "rows": rows, "unit": unit}
+        context = {"photo": photo, "answer": answer, "rows": rows, "unit": unit, "top": unit * 3}
         return render_to_string("admin/annotation/annotation_overlay.html", context)
 
     @display(description=_("versions of this answer"))
