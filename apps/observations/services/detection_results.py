@@ -183,8 +183,8 @@ def _replace_boxes(version: ModelVersion, boxes: Mapping[Photo, list[Detection]]
 def _keep_numbers(boxes: Mapping[Photo, list[Detection]], earlier: list[tuple[Any, ...]]) -> list[int]:
     """Give boxes that were there before their numbers back; gives the rows of those that are no longer there."""
     by_photo: dict[int, list[tuple[Any, ...]]] = {}
-    for photo_id, *row in earlier:
-        by_photo.setdefault(photo_id, []).append(tuple(row))
+    for photo_id, *values in earlier:
+        by_photo.setdefault(photo_id, []).append(tuple(values))
     surplus: list[int] = []
     for photo, rows in boxes.items():
         before = by_photo.get(photo.pk)
@@ -193,9 +193,9 @@ def _keep_numbers(boxes: Mapping[Photo, list[Detection]], earlier: list[tuple[An
         numbers = kept_numbers(
             np.array([[getattr(row, name) for name in _CORNERS] for row in rows], np.float64).reshape(-1, 4),
             np.array([row.label_id for row in rows], np.int64),
-            np.array([row[3:] for row in before], np.float64),
-            np.array([row[2] for row in before], np.int64),
-            np.array([row[1] for row in before], np.int64),
+            np.array([values[3:] for values in before], np.float64),
+            np.array([values[2] for values in before], np.int64),
+            np.array([values[1] for values in before], np.int64),
         )
         for row, number in zip(rows, numbers, strict=True):
             row.number = number
