@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-MODULES = ("engine", "pipeline", "gallery", "upload", "drawing")
+MODULES = ("engine", "pipeline", "gallery", "upload", "drawing", "queue")
 RESULT = Path(__file__).resolve().parent.parent / "bench.json"
 
 

@@ -38,10 +38,11 @@ SELECT n, gen_random_uuid(), 1, CASE WHEN n % 10 = 0 THEN 'control' ELSE 'active
 FROM generate_series(1, {photos}) AS n;
 
 INSERT INTO annotation_annotationtask (id, public_id, survey_id, photo_id, state, arm, group_id, draw, uncertainty,
-    score, commented_boxes, answers_needed, answers, created_at, scored_version_id)
-SELECT n, gen_random_uuid(), 1, n, 'waiting', CASE WHEN n % 10 = 0 THEN 'control' ELSE 'active' END, n, random(),
-    0, 0, 0, 1, 0, now(), 1
-FROM generate_series(1, {photos}) AS n;
+    score, commented_boxes, answers_needed, answers, created_at, scored_version_id, is_public, perceptual_hash)
+SELECT photo.id, gen_random_uuid(), 1, photo.id, 'waiting',
+    CASE WHEN photo.id % 10 = 0 THEN 'control' ELSE 'active' END, photo.id, random(), 0, 0, 0, 1, 0, now(), 1,
+    visibility = 'public', perceptual_hash
+FROM observations_photo AS photo JOIN observations_observation AS observation ON observation.id = observation_id;
 
 SELECT setval(pg_get_serial_sequence(name, 'id'), {photos} + 1000) FROM unnest(ARRAY['accounts_user',
     'training_registeredmodel', 'training_modelversion', 'observations_survey', 'observations_label',

@@ -23,9 +23,7 @@ class QueueUpdate(LeasedWork):
         RULES = "rules", _("changed rules")
         CURATOR = "curator", _("a curator asked")
 
-    survey = models.ForeignKey(
-        Survey, models.CASCADE, related_name="queue_updates", verbose_name=_("survey"), editable=False
-    )
+    survey = models.ForeignKey(Survey, models.CASCADE, related_name="queue_updates", verbose_name=_("survey"))
     reason = models.CharField(_("reason"), max_length=10, choices=Reason, editable=False)
     model_version = models.ForeignKey(
         ModelVersion,
@@ -66,9 +64,7 @@ class QueueUpdate(LeasedWork):
 class DatasetFreeze(LeasedWork):
     """As leased work: freezing the accepted answers of a survey into a dataset."""
 
-    survey = models.ForeignKey(
-        Survey, models.CASCADE, related_name="freezes", verbose_name=_("survey")
-    )
+    survey = models.ForeignKey(Survey, models.CASCADE, related_name="freezes", verbose_name=_("survey"))
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         models.SET_NULL,
