@@ -76,6 +76,8 @@ def _navigation() -> list[dict[str, Any]]:
                 _entry(_("Queue"), "format_list_numbered", "annotation_annotationtask"),
                 _entry(_("Rules of the queues"), "tune", "annotation_annotationpolicy"),
                 _entry(_("Updates of queues"), "low_priority", "annotation_queueupdate"),
+                _entry(_("Annotations"), "draw", "annotation_annotation"),
+                _entry(_("Proposed labels"), "new_label", "annotation_labelproposal"),
             ],
         },
         {
