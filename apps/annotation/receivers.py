@@ -4,7 +4,7 @@ from typing import Any
 
 from apps.annotation.signals import annotation_accepted
 from apps.common.tasks import send, send_once
-from apps.observations.hooks import box_marks, photo_panels
+from apps.observations.hooks import box_marks, mine_notes, personal_data, photo_panels
 from apps.observations.models import Comment
 from apps.observations.signals import comment_added, photos_detected
 from apps.training.models import ModelVersion
@@ -17,10 +17,13 @@ def connect() -> None:
     model_promoted.connect(rank_anew, dispatch_uid="annotation.rank_anew")
     comment_added.connect(score_commented, dispatch_uid="annotation.score_commented")
     annotation_accepted.connect(tell_of_answer, dispatch_uid="annotation.tell_of_answer")
-    from apps.annotation.views.news import photo_marks, photo_panel
+    from apps.annotation.personal_data import experts_data
+    from apps.annotation.views.news import mine_note, photo_marks, photo_panel
 
     photo_panels.register(photo_panel)
     box_marks.register(photo_marks)
+    mine_notes.register(mine_note)
+    personal_data.register(experts_data)
 
 
 def queue_detected(photo_ids: list[int], **_news: Any) -> None:

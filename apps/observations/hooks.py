@@ -71,6 +71,9 @@ class Hook(Generic[P, R]):
 photo_panels: Hook[[HttpRequest, Photo], Panel | tuple[str, dict[str, Any]] | None] = Hook()
 """`(request, photo) -> (template, context) | None`. The context is given on top of the page's own."""
 
+mine_notes: Hook[[HttpRequest], Panel | tuple[str, dict[str, Any]] | None] = Hook()
+"""`(request) -> (template, context) | None`: a note above one's own observations."""
+
 box_marks: Hook[[HttpRequest, Photo], Mapping[int, BoxMark]] = Hook()
 """`(request, photo) -> {number of the box: mark}`; where two apps mark a box, the first one's counts."""
 

@@ -14,9 +14,10 @@ from django.utils import timezone, translation
 
 from apps.accounts.mails import send_due_mails
 from apps.accounts.models import OutgoingMail, User
+from apps.accounts.services import write_to
 from apps.accounts.unsubscribing import unsubscribe_address
 from apps.annotation.models import AnnotatedBox, Annotation, AnnotationTask, ContributorNews
-from apps.annotation.services.bulk import send_back
+from apps.annotation.services.bulk import relabel_boxes, send_back
 from apps.annotation.services.news import (
     PHOTOS_IN_A_MAIL,
     mail_due_news,
@@ -170,6 +171,33 @@ def test_an_author_without_a_public_name_is_an_expert(label: Label) -> None:
     assert answer.author.email not in text
 
 
+def test_whose_boxes_a_review_has_relabelled_stays_told(label: Label) -> None:
+    other = LabelFactory.create(survey=label.survey, code="B")
+    answer = answered(label.survey, label, author=ExpertFactory.create(display_name="Ada"))
+    reviewer = ExpertFactory.create(display_name="Bo")
+    relabel_boxes(survey=label.survey, by=reviewer, boxes=[(answer.public_id, 1)], code=other.code)
+    text = photo_page(answer)
+    assert "Ada, reviewed by Bo" in text
+    assert 'font-size="' in text.partition("data-answer-marks")[2][:300]
+    assert 'font-size=""' not in text
+
+
+def test_above_ones_own_observations_stands_what_experts_answered_lately(label: Label) -> None:
+    contributor = UserFactory.create()
+    client = Client()
+    client.force_login(contributor)
+    address = reverse("observations:mine")
+    assert "lately__photos" not in client.get(address).content.decode()
+    answers = [give(answered(label.survey, label), contributor) for _ in range(2)]
+    answered(label.survey, label)
+    record_news()
+    text = client.get(address).content.decode()
+    assert "Experts have lately looked at 2 of your photos." in text
+    ContributorNews.objects.update(created_at=timezone.now() - timedelta(days=20))
+    assert "lately__photos" not in client.get(address).content.decode()
+    assert answers
+
+
 def test_numbers_of_an_older_version_are_explained_and_mark_nothing(label: Label) -> None:
     answer = answered(label.survey, label)
     photo = answer.task.photo
@@ -298,6 +326,24 @@ def test_the_sweep_finds_what_a_lost_message_left(label: Label) -> None:
     answered(label.survey, label)
     sweep_news()
     assert ContributorNews.objects.count() == 1
+
+
+def test_a_worker_that_dies_while_it_writes_has_written_nothing(
+    label: Label, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rested_news(give(answered(label.survey, label), UserFactory.create()))
+
+    def die(**_options: Any) -> None:
+        write_to(**_options)
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("apps.annotation.services.news.write_to", die)
+        with pytest.raises(SystemExit):
+            mail_due_news()
+    assert not OutgoingMail.objects.exists()
+    assert mail_due_news() == 1
+    assert OutgoingMail.objects.count() == 1
 
 
 @pytest.mark.django_db(transaction=True)

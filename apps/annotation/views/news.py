@@ -2,21 +2,28 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from apps.annotation.models import AnnotatedBox, Annotation, AnnotationTask, Review
+from apps.accounts.models import User
+from apps.annotation.models import AnnotatedBox, Annotation, AnnotationTask, ContributorNews, Review
 from apps.annotation.services.news import tell_answers
 from apps.annotation.stories import Story, sentences
 from apps.observations.hooks import BoxMark, Panel
 from apps.observations.models import Photo
+from apps.observations.views.photo import letter_px
 
 _HISTORY = 10
+_LATELY = timedelta(days=14)
+_NAMED = 8
+_COUNTED = 1_000
 _ATTRIBUTE = "_answer_that_counts"
 
 
@@ -38,6 +45,7 @@ def photo_panel(request: HttpRequest, photo: Photo) -> Panel | None:
             return Panel("annotation/panel.html", {"is_again": True})
         return None
     answer = told.answer
+    earlier = _earlier(answer)
     boxes = list(
         AnnotatedBox.objects.filter(annotation=answer).select_related("label").defer("box").order_by("number")
     )
@@ -45,13 +53,33 @@ def photo_panel(request: HttpRequest, photo: Photo) -> Panel | None:
         "annotation/panel.html",
         {
             "answer": answer,
-            "who": who(answer),
+            "who": who(answer, earlier),
             "sentences": sentences(told.story),
             "are_numbers_shown": told.are_numbers_shown,
             "uncertain": sum(box.is_uncertain for box in boxes),
             "answer_marks": answer_marks(boxes, photo),
-            "earlier": [(one, who(one)) for one in _earlier(answer)],
+            "letter_px": letter_px(photo),
+            "earlier": [(one, who(one, earlier[place + 1 :])) for place, one in enumerate(earlier)],
         },
+    )
+
+
+def mine_note(request: HttpRequest) -> Panel | None:
+    """Above one's own observations: which photos experts have answered lately."""
+    if not isinstance(request.user, User):
+        return None
+    news = ContributorNews.objects.filter(
+        contributor=request.user,
+        created_at__gte=timezone.now() - _LATELY,
+        annotation__accepted_for__isnull=False,
+    )
+    photos = list(news.select_related("photo").order_by("-pk")[: _NAMED + 1])
+    if not photos:
+        return None
+    count = len(photos) if len(photos) <= _NAMED else news.order_by()[:_COUNTED].count()
+    return Panel(
+        "annotation/panel_mine.html",
+        {"photos": [row.photo for row in photos[:_NAMED]], "count": count, "is_capped": count == _COUNTED},
     )
 
 
@@ -74,9 +102,17 @@ def photo_marks(request: HttpRequest, photo: Photo) -> Mapping[int, BoxMark]:
     return marks
 
 
-def who(answer: Annotation) -> str:
-    """Who answered, as everybody may read it: the public name, if they chose one."""
+def who(answer: Annotation, earlier: Iterable[Annotation] = ()) -> str:
+    """Who answered, as everybody may read it: the public name, if they chose one.
+
+    Reviewing crops makes an answer of somebody's boxes: `earlier` ones say whose they are.
+    """
     origins = Annotation.Origin
+    if answer.origin == origins.BULK:
+        drawn = next((one for one in earlier if one.origin != origins.BULK), None)
+        name = (answer.author.display_name if answer.author else "") or _("an expert")
+        if drawn is not None and drawn.author_id != answer.author_id:
+            return _("%(expert)s, reviewed by %(reviewer)s") % {"expert": who(drawn), "reviewer": name}
     if answer.origin == origins.CONSENSUS:
         n = answer.task.answers
         return ngettext("%(n)s expert", "%(n)s experts together", n) % {"n": n}

@@ -7,6 +7,7 @@ from django.contrib.auth.decorators import login_required
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
@@ -16,6 +17,7 @@ from apps.accounts.models import User
 from apps.observations.browse.filters import TooBroadError, limited_time
 from apps.observations.browse.keys import read_key
 from apps.observations.browse.mine import COUNT_LIMIT, PAGE_SIZE, MineForm, MinePage, mine_page, state_counts
+from apps.observations.hooks import mine_notes
 from apps.observations.models import Observation
 from apps.observations.services.deletion import delete_observation
 
@@ -48,6 +50,7 @@ def mine(request: HttpRequest) -> HttpResponse:
         "chosen_state": form.chosen_state,
         "is_filtered": bool(form.words or form.chosen_state or {"before", "after"} & set(request.GET)),
         "count_limit": COUNT_LIMIT,
+        "notes": [render_to_string(*note, request) for note in mine_notes.sound_answers(request) if note],
     }
     return render(request, "observations/mine.html", context)
 
