@@ -1,5 +1,7 @@
 """Labelled photos from elsewhere: sent here as a zip, checked and taken in by a worker."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from django import forms
@@ -35,8 +37,8 @@ class DatasetImportForm(forms.ModelForm):  # type: ignore[type-arg]  # not subsc
             "licence": _("Of pictures for which the archive states none."),
         }
 
-    def clean_file(self) -> UploadedFile:
-        file: UploadedFile = self.cleaned_data["file"]
+    def clean_file(self) -> UploadedFile[Any]:
+        file: UploadedFile[Any] = self.cleaned_data["file"]
         if not is_archive(file):
             raise ValidationError(refusal_message("archive_not_a_zip", {}))
         return file

@@ -151,7 +151,7 @@ def problem_message(problem: dict[str, Any]) -> str:
     """What is wrong, in the reader's language."""
     code, params = problem["code"], problem["params"]
     if code in MESSAGES:
-        return _(MESSAGES[code]) % params
+        return str(_(MESSAGES[code]) % params)
     return refusal_message(code, params)
 
 
@@ -314,7 +314,7 @@ def _take_in(row: DatasetImport, opened: Opened, until: float) -> bool:
 
 
 def _receive(row: DatasetImport, opened: Opened, image: LabelledImage) -> tuple[Photo, bool]:
-    if not Observation.objects.filter(pk=row.observation_id).exists():
+    if not Observation.objects.filter(pk=row.observation_id or 0).exists():
         raise RefusedPictureError("observation_deleted")  # somebody thought better of it
     observation = _observation(row, *_credit(image))
     content = io.BytesIO(opened.content(image))

@@ -43,9 +43,9 @@ def _images(photos: list[Photo], index: dict[str, int]) -> Iterator[LabelledImag
         .order_by("photo", "number")
     )
     for row in rows.values_list("photo", "x_min", "y_min", "x_max", "y_max", "label__code", "score"):
-        photo, x_min, y_min, x_max, y_max, code, score = row
+        photo_id, x_min, y_min, x_max, y_max, code, score = row
         box = LabelledBox(x_min, y_min, x_max, y_max, index[code], round(score, 6))
-        boxes.setdefault(photo, []).append(box)
+        boxes.setdefault(photo_id, []).append(box)
     for photo in photos:
         yield LabelledImage(
             file_name=f"{photo.public_id}.jpg",

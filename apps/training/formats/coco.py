@@ -359,5 +359,5 @@ def _read_box(
             problems.add("negative", file=file, field=f"annotations.bbox.{name}", row=row, value=shown)
             return None
     edges = pulled_in((x, y, x + width, y + height), image, slack_px=_SLACK_PX)
-    box = LabelledBox(*edges, label=label, score=score)
+    box = LabelledBox(*edges, label, score)
     return box if check_box(problems, image, box, file=file, row=row, field="annotations.bbox.") else None

@@ -234,11 +234,16 @@ def check_box(
 
 def pulled_in(
     grid_edges: tuple[int, int, int, int], image: LabelledImage, *, slack_px: float
-) -> tuple[float, ...]:
+) -> tuple[float, float, float, float]:
     """Edges in pixels; those outside of the picture by no more than the format's rounding are put on its border."""
     slack = round(slack_px * GRID)
-    limits = (image.width_px * GRID, image.height_px * GRID) * 2
-    return tuple(
-        pixels(0 if -slack <= edge < 0 else limit if limit < edge <= limit + slack else edge)
-        for edge, limit in zip(grid_edges, limits, strict=True)
-    )
+
+    def pulled(edge: int, limit_px: int) -> float:
+        limit = limit_px * GRID
+        if -slack <= edge < 0:
+            return 0.0
+        return pixels(limit if limit < edge <= limit + slack else edge)
+
+    x_min, y_min, x_max, y_max = grid_edges
+    width, height = image.width_px, image.height_px
+    return pulled(x_min, width), pulled(y_min, height), pulled(x_max, width), pulled(y_max, height)

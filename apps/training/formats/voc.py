@@ -191,8 +191,8 @@ def _read_document(
     if None in stated:
         return path
     if tuple(stated) != size:
-        shown = {"stated": f"{stated[0]} × {stated[1]}", "actual": f"{size[0]} × {size[1]}"}
-        raise failed("wrong_size", file, field="size", **shown)
+        pairs = [f"{width} × {height}" for width, height in (stated, size)]
+        raise failed("wrong_size", file, field="size", stated=pairs[0], actual=pairs[1])
     file_name = path.removeprefix("JPEGImages/")
     image = LabelledImage(file_name, *size)
     image = replace(image, split=splits.get(image.stem) or splits.get(PurePosixPath(image.stem).name))
@@ -237,7 +237,7 @@ def _read_box(
         return None
     x_min, y_min, x_max, y_max = (steps(value) for value in values if value is not None)
     edges = (_from_one(x_min), _from_one(y_min), x_max, y_max)
-    box = LabelledBox(*pulled_in(edges, image, slack_px=_SLACK_PX), label=labels.index(label))
+    box = LabelledBox(*pulled_in(edges, image, slack_px=_SLACK_PX), labels.index(label))
     return box if check_box(problems, image, box, file=file, row=row, field="object.bndbox.") else None
 
 

@@ -137,11 +137,15 @@ def _check_events(text: str, file: str) -> None:
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise failed("yaml_alias", file, row=event.start_mark.line + 1)
+            raise failed("yaml_alias", file, row=_line(event))
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > _YAML_DEPTH:
-            raise failed("too_deep", file, row=event.start_mark.line + 1)
+            raise failed("too_deep", file, row=_line(event))
+
+
+def _line(event: yaml.Event) -> int | None:
+    return event.start_mark.line + 1 if event.start_mark else None
 
 
 def _labels(names: object, reading: Reading, file: str) -> tuple[str, ...]:
@@ -268,5 +272,5 @@ def _read_row(
         steps((y + height / 2) * image.height_px),
     )
     slack = max(0.02, _SHARE_SLACK * max(image.width_px, image.height_px))
-    box = LabelledBox(*pulled_in(edges, image, slack_px=slack), label=int(label))
+    box = LabelledBox(*pulled_in(edges, image, slack_px=slack), int(label))
     return box if check_box(problems, image, box, file=file, row=row) else None

@@ -56,12 +56,12 @@ def request_dataset_export(
     try:
         with transaction.atomic():
             export = DatasetExport.objects.create(
-                **wanted, requested_by=by, priority=LeasedWork.Priority.BATCH
+                **wanted, requested_by_id=by.pk if by else None, priority=LeasedWork.Priority.BATCH
             )
             wake_once(pack_dataset_exports)
     except IntegrityError:
         export = DatasetExport.objects.get(**wanted, status__in=(WorkStatus.PENDING, WorkStatus.PROCESSING))
-    return cast("DatasetExport", export)
+    return export
 
 
 def pack_next_dataset_export() -> bool:
