@@ -78,6 +78,7 @@ def _navigation() -> list[dict[str, Any]]:
                 _entry(_("Updates of queues"), "low_priority", "annotation_queueupdate"),
                 _entry(_("Annotations"), "draw", "annotation_annotation"),
                 _entry(_("Proposed labels"), "new_label", "annotation_labelproposal"),
+                _entry(_("Reviews"), "rule", "annotation_review"),
             ],
         },
         {
