@@ -31,5 +31,7 @@ def at(x: float, label: str = "CER", **changes: Any) -> dict[str, Any]:
 
 def say(task: AnnotationTask, *boxes: dict[str, Any], by: User | None = None, **changes: Any) -> Annotation:
     """An expert's answer, given as the page gives it."""
+    if any(box["proposal"] for box in boxes):
+        changes.setdefault("model_version", str(task.photo.model_version))
     answer = Answer(boxes=list(boxes), is_empty=not boxes, key=uuid.uuid4(), **changes)
     return submit_answer(task=task, expert=by or ExpertFactory(), answer=answer).annotation

@@ -5,6 +5,7 @@ from apps.annotation.admin import (
     conflicts,
     exports,
     freezes,
+    golden,
     imports,
     labels,
     policy,
@@ -12,4 +13,4 @@ from apps.annotation.admin import (
     reviews,
 )
 
-__all__ = ["answers", "conflicts", "exports", "freezes", "imports", "labels", "policy", "queue", "reviews"]
+__all__ = ["answers", "conflicts", "exports", "freezes", "golden", "imports", "labels", "policy", "queue", "reviews"]

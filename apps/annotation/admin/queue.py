@@ -19,6 +19,7 @@ from django.utils.translation import ngettext
 
 from apps.accounts.models import User
 from apps.annotation.active_learning.strategies import least_margin, top_two
+from apps.annotation.admin.golden import GoldenActions
 from apps.annotation.models import AnnotationTask, AnswerComparison, Assignment, QueueUpdate
 from apps.annotation.services.curation import (
     bring_back_tasks,
@@ -72,7 +73,7 @@ class DisagreementFilter(admin.SimpleListFilter):
 
 
 @admin.register(AnnotationTask)
-class QueueAdmin(ReadOnlyAdmin):
+class QueueAdmin(GoldenActions, ReadOnlyAdmin):
     list_display = (
         "thumbnail_shown",
         "why",
@@ -88,7 +89,7 @@ class QueueAdmin(ReadOnlyAdmin):
     list_select_related = ("photo", "survey__annotation_policy", "scored_version__registered_model")
     list_filter = ("survey", "state", "arm", HeldFilter, DisagreementFilter)
     ordering = ("-score", "id")
-    actions = ("rank_anew", "give_back", "send_back", "set_aside", "bring_back")
+    actions = ("rank_anew", "give_back", "send_back", "set_aside", "bring_back", "make_golden")
     identity_lookups = {"uuid": "photo__public_id", "sha256": "photo__sha256", "number": "pk"}
     search_help_text = _("The photo's identifier (UUID) or SHA-256")
     fields = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, Exists, OuterRef, Sum
+from django.db.models import Count, Exists, F, OuterRef, QuerySet, Sum
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -96,10 +96,19 @@ def choose_golden(*, tasks: Iterable[AnnotationTask], by: User) -> int:
     return chosen
 
 
-def retire_golden(photos: Iterable[GoldenPhoto]) -> int:
+def retire_golden(photos: QuerySet[GoldenPhoto]) -> int:
     """They are not given any more; results stay."""
-    pks = [photo.pk for photo in photos]
-    return GoldenPhoto.objects.filter(pk__in=pks, is_active=True).update(is_active=False)
+    return _set_use(photos, now=False)
+
+
+def use_golden(photos: QuerySet[GoldenPhoto]) -> int:
+    """Give them again, where their known answer is still the one that counts."""
+    return _set_use(photos.filter(task__accepted=F("answer")), now=True)
+
+
+def _set_use(photos: QuerySet[GoldenPhoto], *, now: bool) -> int:
+    keys = list(photos.order_by("pk").values_list("pk", flat=True))
+    return GoldenPhoto.objects.filter(pk__in=keys, is_active=not now).update(is_active=now)
 
 
 def record_results(task: AnnotationTask, *, min_iou: float) -> None:
@@ -195,10 +204,17 @@ def reliability_of(expert: User, survey: Survey | None = None) -> Reliability:
     return Reliability(**{name: value or 0 for name, value in sums.items()})
 
 
-def reliability_by_expert(experts: Iterable[int]) -> dict[int, Reliability]:
-    """One query for a page of experts; who has no result is not in it."""
-    rows = GoldenResult.objects.filter(expert__in=list(experts)).order_by().values("expert")
-    return {row.pop("expert"): Reliability(**row) for row in rows.annotate(photos=Count("pk"), **_SUMS)}
+def reliability_table(
+    survey: Survey | None = None, *, limit: int = 500
+) -> list[tuple[User | None, Reliability]]:
+    """Experts with the most photos first; somebody who closed their account is None."""
+    results = (
+        GoldenResult.objects.filter(golden__task__survey=survey) if survey else GoldenResult.objects.all()
+    )
+    sums = results.order_by().values("expert").annotate(photos=Count("pk"), **_SUMS)
+    rows = list(sums.order_by("-photos", "expert")[:limit])
+    people = User.objects.in_bulk([row["expert"] for row in rows if row["expert"]])
+    return [(people.get(row.pop("expert")), Reliability(**row)) for row in rows]
 
 
 _SUMS = {name: Sum(name) for name in ("matched", "mislabelled", "missed", "extra", "iou_sum")}
