@@ -12,10 +12,11 @@ from django.test import Client
 from django.urls import reverse
 from moto.server import ThreadedMotoServer
 
-from apps.observations.models import ArchiveUpload, Photo
+from apps.observations.models import ArchiveUpload, DiscardedFile, Photo, TilePyramid
 from apps.observations.services.archives import read_next_archive, receive_archive
 from apps.observations.services.deletion import delete_observation, purge_discarded_files
 from apps.observations.services.intake import receive_photo
+from apps.observations.services.tiles import cut_next_pyramid
 from project.storage_url import is_public_store, storages_from_url
 from tests.factories import ObservationFactory
 from tests.support.pictures import jpeg
@@ -130,3 +131,24 @@ def test_deleting_an_observation_empties_the_store():
     assert (
         signed_in(observation.contributor).get(f"/photos/{photo.public_id}/thumbnail.jpg").status_code == 404
     )
+
+
+def test_the_tiles_of_a_large_photo_lie_in_the_store_and_leave_it(settings):
+    observation = ObservationFactory.create()
+    content = jpeg(width=2_700, height=700)
+    photo = receive_photo(observation=observation, file=io.BytesIO(content), name="plate.jpg").photo
+    assert cut_next_pyramid()
+    pyramid = TilePyramid.objects.get()
+    stored = storages["renditions"]
+    folder = pyramid.folder_name
+    assert sorted(stored.listdir(folder)[0]) == ["0", "1", "2", "3"]
+    address = reverse("observations:tile", args=[photo.public_id, 3, 5, 1])
+    answer = Client().get(address)
+    assert answer.status_code == 200
+    assert answer.getvalue().startswith(b"\xff\xd8")
+    settings.IS_PUBLIC_STORE = True
+    assert f"/{folder}3/5_1.jpg?" in Client().get(address)["Location"]
+    delete_observation(observation=observation)
+    purge_discarded_files()
+    assert stored.listdir(folder) == ([], [])
+    assert not DiscardedFile.objects.exists()
