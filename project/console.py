@@ -99,6 +99,16 @@ def _navigation() -> list[dict[str, Any]]:
             ],
         },
         {
+            "title": _("Labelled data"),
+            "separator": True,
+            "items": [
+                _entry(_("Frozen datasets"), "ac_unit", "training_dataset"),
+                _entry(_("Freezing"), "severe_cold", "annotation_datasetfreeze"),
+                _entry(_("Exports"), "archive", "training_datasetexport"),
+                _entry(_("Imports"), "unarchive", "annotation_datasetimport"),
+            ],
+        },
+        {
             "title": _("Models"),
             "separator": True,
             "items": [

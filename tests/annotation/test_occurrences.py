@@ -240,3 +240,29 @@ def test_the_command_names_what_is_there(survey, tmp_path):
     call_command("export_occurrences", "springtails", str(tmp_path / "x.zip"))
     with pytest.raises(CommandError, match="cannot be written"):
         call_command("export_occurrences", "springtails", str(tmp_path / "none" / "x.zip"))
+
+
+def test_a_curator_downloads_the_finds_in_the_console(survey, client):
+    from django.contrib.auth.models import Group
+
+    from tests.factories import UserFactory
+
+    answered(photo_of(survey), [LabelFactory(survey=survey)])
+    address = "/admin/training/datasetexport/occurrences/"
+    client.force_login(UserFactory(is_staff=True))
+    assert client.get(address, {"survey": "springtails"}).status_code == 403
+    curator = UserFactory(is_staff=True)
+    curator.groups.add(Group.objects.get(name="Curators"))
+    client.force_login(curator)
+    assert "springtails" in client.get("/admin/training/datasetexport/").content.decode()
+    for kind, name in (
+        ("answers", "eml.xml"),
+        ("all", "eml.xml"),
+        ("coco", "annotations/instances_default.json"),
+    ):
+        response = client.get(address, {"survey": "springtails", "kind": kind})
+        assert name in files(b"".join(response.streaming_content))
+    assert client.get(address, {"survey": "bees"}).status_code == 404
+    SurveyFactory(slug="bare")
+    page = client.get(address, {"survey": "bare", "kind": "coco"}, follow=True).content.decode()
+    assert "The set names no classes." in page

@@ -1,12 +1,13 @@
 """Frozen datasets in other tools' formats: asked for here, made by a worker, downloaded here."""
 
+import tempfile
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import FileResponse, Http404, HttpRequest, HttpResponseBase
-from django.shortcuts import get_object_or_404
+from django.shortcuts import get_object_or_404, redirect
 from django.template.defaultfilters import filesizeformat
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
@@ -14,10 +15,15 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
+from apps.annotation.services.imports import problem_message
+from apps.annotation.services.occurrences import write_occurrences
+from apps.annotation.services.predictions import predicted_set
 from apps.common.admin_base import display
 from apps.common.leased import WorkStatus
 from apps.common.tasks import wake
 from apps.observations.admin.jobs import JobAdmin
+from apps.observations.models import Survey
+from apps.training.formats import FormatError, coco
 from apps.training.models import Dataset, DatasetExport
 from apps.training.services.exports import NOTHING_LEFT, holds_withdrawn, request_dataset_export
 from apps.training.tasks import pack_dataset_exports
@@ -50,6 +56,7 @@ class DatasetExportAdmin(JobAdmin):
     list_filter = ("dataset", "format", "status")
     ordering = ("-pk",)
     form = DatasetExportForm
+    list_before_template = "admin/training/occurrence_downloads.html"
     fields = ("frozen", "format", "leaves_out_noncommercial")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -87,8 +94,36 @@ class DatasetExportAdmin(JobAdmin):
         wake(pack_dataset_exports)
 
     def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.download)
-        return [path("<int:pk>/file/", view, name="training_datasetexport_download"), *super().get_urls()]
+        wrap = self.admin_site.admin_view
+        return [
+            path("<int:pk>/file/", wrap(self.download), name="training_datasetexport_download"),
+            path("occurrences/", wrap(self.occurrences), name="training_occurrences"),
+            *super().get_urls(),
+        ]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        surveys = {"surveys": Survey.objects.all()}
+        return super().changelist_view(request, surveys | (extra_context or {}))
+
+    def occurrences(self, request: HttpRequest) -> HttpResponseBase:
+        """A survey's finds as they are now: public ones only, so small enough to be written while one waits."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        survey = get_object_or_404(Survey, slug=request.GET.get("survey", ""))
+        kind = request.GET.get("kind", "answers")
+        target = tempfile.TemporaryFile()  # noqa: SIM115  (closed by the response)
+        try:
+            if kind == "coco":
+                coco.write(predicted_set(survey), target, None)
+            else:
+                write_occurrences(survey, target, with_predictions=kind == "all")
+        except FormatError as error:  # a survey without labels
+            target.close()
+            messages.error(request, problem_message(error.problems[0].as_json()))
+            return redirect("admin:training_datasetexport_changelist")
+        target.seek(0)
+        name = f"{survey.slug}-{'predictions-coco' if kind == 'coco' else 'darwin-core'}.zip"
+        return FileResponse(target, as_attachment=True, filename=name, content_type="application/zip")
 
     def download(self, request: HttpRequest, pk: int) -> HttpResponseBase:
         if not self.has_view_permission(request):

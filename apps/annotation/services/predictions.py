@@ -5,7 +5,7 @@ from itertools import islice
 
 from django.utils.encoding import force_str
 
-from apps.observations.models import Detection, Observation, Photo, Survey
+from apps.observations.models import Detection, Label, Observation, Photo, Survey
 from apps.observations.services.detection_results import labels_of
 from apps.training.formats import LabelledBox, LabelledImage, LabelledSet
 
@@ -15,13 +15,13 @@ _AT_ONCE = 500
 def predicted_set(survey: Survey) -> LabelledSet:
     """The boxes shown on the photos that everybody may see; photos on which nothing was found are in it too.
 
-    Labels stand in the order of the production version's class scores, then those only other versions gave.
+    Labels stand in the order of the production version's class scores, then the survey's others.
     """
     model = survey.registered_model
     version = model.production_version if model else None
     first = [label.code for label in labels_of(survey, version.labels)] if version else []
-    found = Detection.objects.shown().filter(photo__survey=survey).order_by().values_list("label__code")
-    codes = tuple(dict.fromkeys([*first, *sorted(code for (code,) in found.distinct())]))
+    since = Label.objects.filter(survey=survey).order_by("pk").values_list("code", flat=True)
+    codes = tuple(dict.fromkeys([*first, *since]))
     index = {code: number for number, code in enumerate(codes)}
     images = tuple(image for batch in _photos(survey) for image in _images(batch, index))
     return LabelledSet(codes, images, f"{survey.name_en}: predictions")

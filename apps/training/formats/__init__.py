@@ -1,7 +1,6 @@
 """Formats of labelled pictures, exact in both directions. Pure Python: no Django, nothing is unpacked to a disk.
 
-`supervision` and Ultralytics' converters were tried first; both round coordinates, drop pictures without boxes or sort
-the classes, and read from unpacked folders (see docs/formats.md).
+Why these are not somebody else's converters: docs/formats.md.
 """
 
 from __future__ import annotations
