@@ -174,8 +174,17 @@ class _Box:
         self.wrongs.append(Wrong(f"boxes[{self.row}].{name}", code, detail, self.row))
 
     def clean(self) -> CleanBox:
-        texts = (self.label, self.proposal, self.note, self.is_uncertain, self.proposed_label)
-        return CleanBox(*(self.corners[name] for name in SIDES), *texts)
+        return CleanBox(
+            self.corners["x_min"],
+            self.corners["y_min"],
+            self.corners["x_max"],
+            self.corners["y_max"],
+            self.label,
+            self.proposal,
+            self.note,
+            self.is_uncertain,
+            self.proposed_label,
+        )
 
     def _number(self, name: str) -> float | None:
         value = self.raw.get(name)

@@ -92,7 +92,8 @@ def desks_of(expert: User) -> list[Desk]:
         if state in (State.WAITING, State.DONE, State.CONFLICT):
             setattr(desks[survey], state, count)
     _count_missing(desks.values())
-    for row in _answers(expert).order_by().values("task__survey").annotate(**_counted()):
+    mine: Any = _answers(expert).order_by().values("task__survey").annotate(**_counted())
+    for row in mine:
         desk = desks[row["task__survey"]]
         desk.mine_total, desk.mine_today = row["total"], row["today"]
         desk.median_seconds = row["median_seconds"]

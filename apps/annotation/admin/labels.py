@@ -46,8 +46,8 @@ class AcceptForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptabl
         fields = ("code", "scientific_name", "vernacular_en", "vernacular_fr", "rank", "parent", "colour")
 
     def __init__(self, *args: Any, proposal: LabelProposal, **kwargs: Any) -> None:
-        begun = {"code": _code(proposal.name), "scientific_name": proposal.name}
-        super().__init__(*args, initial=begun, **kwargs)
+        kwargs["initial"] = {"code": _code(proposal.name), "scientific_name": proposal.name}
+        super().__init__(*args, **kwargs)
         labels = Label.objects.filter(survey=proposal.survey, is_active=True).order_by("position", "code")
         self.fields["existing"].queryset = labels  # type: ignore[attr-defined]
         self.fields["parent"].queryset = labels  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import ScopedRateThrottle
 from rest_framework.views import APIView
 
 from apps.annotation.api import inputs, outputs
@@ -72,8 +73,7 @@ class DraftView(ExpertView):
 
     def get_throttles(self) -> list[Any]:
         """Drafts are sent every few seconds of drawing: they use up a limit of their own and nothing else."""
-        is_draft_limit = (ClientRateThrottle, *self.throttle_classes[-1:])
-        return [throttle() for throttle in is_draft_limit]
+        return [ClientRateThrottle(), ScopedRateThrottle()]
 
     @extend_schema(
         operation_id="annotation_draft",
