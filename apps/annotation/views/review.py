@@ -162,18 +162,23 @@ def discussed(request: HttpRequest, slug: str) -> HttpResponse:
 @experts_only
 @require_safe
 def crop(request: HttpRequest, public_id: uuid.UUID, number: int) -> HttpResponseBase:
-    """A box of an answer. An answer never changes, so neither does its crop."""
+    """A box of an answer. An answer never changes, so neither does its crop: mostly one query."""
+    number = min(number, 2**31 - 1)
+    name = f"{public_id}-{number}"
+    known = Crop.objects.public().filter(box__annotation__public_id=public_id, box__number=number)
+    stored = known.values_list("picture", flat=True).first()
+    if stored:
+        content = bytes(stored)
+        return _picture(request, name, lambda: content)
     boxes = AnnotatedBox.objects.filter(
         annotation__task__photo__observation__visibility=Observation.Visibility.PUBLIC
     )
     box = get_object_or_404(
         boxes.select_related("annotation__task__photo").defer("box"),
         annotation__public_id=public_id,
-        number=min(number, 2**31 - 1),
+        number=number,
     )
-    stored = Crop.objects.filter(box=box).values_list("picture", flat=True).first()
-    photo = box.annotation.task.photo
-    return _picture(request, f"{public_id}-{number}", photo, box, bytes(stored) if stored else None)
+    return _picture(request, name, lambda: _cut_now(name, box.annotation.task.photo, box))
 
 
 @experts_only
@@ -187,25 +192,29 @@ def model_crop(request: HttpRequest, public_id: uuid.UUID, version: int, number:
         model_version=min(version, 2**63 - 1),
         number=min(number, 2**31 - 1),
     )
-    return _picture(request, f"{public_id}-{version}-{number}", box.photo, box, None)
+    name = f"{public_id}-{version}-{number}"
+    return _picture(request, name, lambda: _cut_now(name, box.photo, box))
 
 
-def _picture(
-    request: HttpRequest, name: str, photo: Photo, box: AnnotatedBox | Detection, stored: bytes | None
-) -> HttpResponseBase:
-    """From its row, else from the cache, else cut now from one rendition: tens of milliseconds."""
+def _cut_now(name: str, photo: Photo, box: AnnotatedBox | Detection) -> bytes:
+    """From the cache, else cut from one rendition: tens of milliseconds."""
+    key = f"crop:{name}"
+    content: bytes | None = cache.get(key)
+    if content is None:
+        try:
+            content = jpeg(PhotoPixels(photo).crop(BoxPx(box.x_min, box.y_min, box.x_max, box.y_max)))
+        except OSError as error:  # missing or damaged
+            raise Http404 from error
+        cache.set(key, content, _KEPT_S)
+    return content
+
+
+def _picture(request: HttpRequest, name: str, read: Callable[[], bytes]) -> HttpResponseBase:
+    """Kept by the viewer's browser only, for an hour: who may see the photo may change."""
 
     @condition(etag_func=lambda _request: f'"crop-{name}"')
     def answer(_request: HttpRequest) -> HttpResponseBase:
-        key = f"crop:{name}"
-        content = stored or cache.get(key)
-        if content is None:
-            try:
-                content = jpeg(PhotoPixels(photo).crop(BoxPx(box.x_min, box.y_min, box.x_max, box.y_max)))
-            except OSError as error:  # missing or damaged
-                raise Http404 from error
-            cache.set(key, content, _KEPT_S)
-        response = HttpResponse(content, content_type="image/jpeg")
+        response = HttpResponse(read(), content_type="image/jpeg")
         response["X-Content-Type-Options"] = "nosniff"
         patch_cache_control(response, private=True, max_age=CROP_MAX_AGE_S)
         return response
