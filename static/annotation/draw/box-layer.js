@@ -66,7 +66,8 @@ export class BoxLayer {
     context.strokeStyle = CASING;
     context.stroke(casing);
     context.lineWidth = isDense ? 1.5 : 2;
-    for (const [style, path] of paths) {
+    // In an order of its own, not in that of the boxes: a part must look as it does in the whole.
+    for (const [style, path] of [...paths].sort(([a], [b]) => (a < b ? -1 : 1))) {
       const [colour, isUncertain] = style.split("|");
       context.strokeStyle = colour;
       context.setLineDash(isUncertain === "1" ? [5, 4] : []);
