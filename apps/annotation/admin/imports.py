@@ -59,6 +59,7 @@ class DatasetImportAdmin(JobAdmin):
     list_select_related = ("survey", "requested_by")
     list_filter = ("survey", "format", "status")
     ordering = ("-pk",)
+    actions = ("release",)  # what failed has lost its zip: it is sent again
     identity_lookups = {"uuid": "public_id", "email": "requested_by__email__iexact", "number": "pk"}
     _shown = (
         ("name", "status_shown"),

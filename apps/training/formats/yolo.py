@@ -37,6 +37,8 @@ from apps.training.formats.reading import Reading, failed, listed, number, split
 _FIELDS: Final = ("class", "x_centre", "y_centre", "width", "height")
 _YAML_BYTES: Final = 1 << 20
 _YAML_DEPTH: Final = 20
+_YAML_SUFFIXES: Final = (".yaml", ".yml")
+_CLASSES: Final = "classes.txt"
 # Six decimals of centre and width, each rounded: what other tools write for a box that touches the border.
 _SHARE_SLACK: Final = 2e-6
 
@@ -96,7 +98,7 @@ def read(reading: Reading) -> tuple[str, ...]:
     """Reads this layout and its common variants (`train/images`, lists of pictures in .txt)."""
     archive, problems = reading.archive, reading.problems
     name = _data_file(archive)
-    document = _load_yaml(archive, name)
+    document = _load_yaml(archive, name) if name.endswith(_YAML_SUFFIXES) else _classes(archive, name)
     labels = _labels(document.get("names"), reading, name)
     splits = _splits(document, archive)
     label_files = {path for path in archive.names() if path.endswith(".txt") and _is_label_file(path)}
@@ -110,11 +112,19 @@ def read(reading: Reading) -> tuple[str, ...]:
 
 
 def _data_file(archive: ReadArchive) -> str:
-    found = [name for name in archive.names() if name.endswith((".yaml", ".yml"))]
-    best = sorted(found, key=lambda name: (name.count("/"), name != "data.yaml", name))
+    found = [name for name in archive.names() if name.endswith((*_YAML_SUFFIXES, _CLASSES))]
+    best = sorted(
+        found, key=lambda name: (name.endswith(_CLASSES), name.count("/"), name != "data.yaml", name)
+    )
     if not best:
         raise failed("no_annotations", "", wanted="data.yaml")
     return best[0]
+
+
+def _classes(archive: ReadArchive, name: str) -> dict[str, Any]:
+    """Label Studio and LabelImg write a list of names instead of a description."""
+    lines = [line.strip() for line in archive.read_text(name).split("\n")]
+    return {"names": [line for line in lines if line]}
 
 
 def _load_yaml(archive: ReadArchive, name: str) -> dict[str, Any]:
@@ -200,7 +210,7 @@ def _split(path: str, splits: dict[str, Split]) -> Split | None:
 
 
 def _is_label_file(path: str) -> bool:
-    return "labels" in path.split("/")[:-1]
+    return "labels" in path.split("/")[:-1] and not path.endswith(f"/{_CLASSES}")
 
 
 def _label_path(picture: str) -> str:

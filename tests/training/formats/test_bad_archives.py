@@ -294,5 +294,22 @@ def test_roboflows_layout_and_a_folder_around_it_are_read():
     ]
 
 
+def test_a_list_of_classes_in_place_of_a_description_is_read():
+    content = {"classes.txt": "b\na\n", "images/x.png": png(10, 10), "labels/x.txt": "1 0.5 0.5 0.2 0.2\n"}
+    found = read_set(zipped(content | {"labels/classes.txt": "b\na\n"}), "yolo").labelled
+    assert found.labels == ("b", "a")
+    assert [box.label for box in found.images[0].boxes] == [1]
+
+
+def test_coco_beside_its_pictures_is_read():
+    document = json.loads(files(written(small_set(), "coco"))["annotations/instances_train.json"])
+    content = {"train/_annotations.coco.json": json.dumps(document), "train/a.png": png(40, 30)}
+    stream = zipped(content | {"README.txt": "x"})
+    found = read_set(stream, "coco").labelled
+    assert [(image.file_name, image.split, len(image.boxes)) for image in found.images] == [
+        ("a.png", "train", 2)
+    ]
+
+
 def test_every_code_has_a_sentence():
     assert all(message.endswith((".", "?")) for message in MESSAGES.values())
