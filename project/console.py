@@ -13,15 +13,15 @@ def _may(permission: str) -> Callable[[HttpRequest], bool]:
     return lambda request: request.user.has_perm(permission)
 
 
-def _entry(title: Any, icon: str, model: str, query: str = "") -> dict[str, Any]:
-    """A link to a model's list, shown to those who may see it; `model` is `app_model`."""
+def _entry(title: Any, icon: str, model: str, query: str = "", *, may: str = "") -> dict[str, Any]:
+    """A link to a model's list, shown to those who may see it, or `may`; `model` is `app_model`."""
     app, _separator, name = model.partition("_")
     link = reverse_lazy(f"admin:{model}_changelist")
     return {
         "title": title,
         "icon": icon,
         "link": (lambda _request: f"{link}?{query}") if query else link,
-        "permission": _may(f"{app}.view_{name}"),
+        "permission": _may(may or f"{app}.view_{name}"),
     }
 
 
@@ -96,6 +96,20 @@ def _navigation() -> list[dict[str, Any]]:
                 _entry(_("Reviews of places"), "location_off", "observations_placereview"),
                 _entry(_("Tiles of large photos"), "grid_on", "observations_tilepyramid"),
                 _entry(_("Mails"), "mail", "accounts_outgoingmail"),
+            ],
+        },
+        {
+            "title": _("Experts' loop"),
+            "separator": True,
+            "items": [
+                _entry(_("Photos in the queue"), "low_priority", "annotation_annotationtask"),
+                _entry(_("Disagreements"), "rule", "annotation_conflict", may="annotation.add_review"),
+                _entry(_("Answers"), "draw", "annotation_annotation"),
+                _entry(_("Reviews"), "rate_review", "annotation_review"),
+                _entry(_("Proposed labels"), "new_label", "annotation_labelproposal"),
+                _entry(_("Golden photos"), "verified", "annotation_goldenphoto"),
+                _entry(_("Rules of the queues"), "tune", "annotation_annotationpolicy"),
+                _entry(_("Updates of queues"), "sync", "annotation_queueupdate"),
             ],
         },
         {
