@@ -51,7 +51,7 @@ def run(quick: bool) -> list[dict[str, Any]]:  # noqa: FBT001  (the signature of
 def _main_thread_s(clock: CDPSession) -> float:
     """Seconds of the processor that the page's main thread has had: other programs do not count in."""
     metrics = clock.send("Performance.getMetrics")["metrics"]
-    return next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
+    return next(float(metric["value"]) for metric in metrics if metric["name"] == "TaskDuration")
 
 
 def _edit_row(times: dict[str, list[float]], spent_ms: float, quickest: list[float]) -> dict[str, Any]:

@@ -147,13 +147,13 @@ def test_every_target_is_large_enough_for_a_finger(page: Page, fingers: Fingers)
 
 def test_a_pen_draws_and_its_eraser_takes_away(page: Page, fingers: Fingers) -> None:
     page.get_by_role("button", name="Draw", exact=True).tap()
-    for kind, x, y in (
+    for kind, pen_x, pen_y in (
         ("pressed", 400, 300),
         ("moved", 450, 350),
         ("moved", 500, 380),
         ("released", 500, 380),
     ):
-        at = fingers.at(x, y)
+        at = fingers.at(pen_x, pen_y)
         fingers.touch.send(
             "Input.dispatchMouseEvent",
             {

@@ -76,7 +76,10 @@ export function commandsOf(page) {
       if (details.hidden) return;
       openPanel(page);
       details.open = !details.open;
-      if (details.open) details.querySelector("summary").focus();
+      if (!details.open) return;
+      details.querySelector("summary").focus({ preventScroll: true });
+      const panel = page.find("[data-panel]"); // and nothing around it, as scrollIntoView would
+      panel.scrollTop += details.getBoundingClientRect().top - panel.getBoundingClientRect().top;
     },
     help: () => page.find("#keys-dialog").showModal(),
     panel: () => togglePanel(page),

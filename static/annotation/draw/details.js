@@ -19,7 +19,6 @@ export function showWhy(details, why, { onBox }) {
 function facts(why) {
   const rows = [];
   const add = (name, value) => rows.push(element("dt", { text: name }), element("dd", { class: "num", text: value }));
-  if (why.strategy) add(gettext("Strategy"), why.strategy);
   if (Number.isFinite(why.score)) add(gettext("Score"), decimal(why.score, 3));
   if (why.model_version) add(gettext("Detector"), why.model_version);
   if (why.rank_before) add(gettext("Rank before the last new detector"), String(why.rank_before));
