@@ -119,6 +119,14 @@ class AgreementPage:
     curves: list[Curve]
     team: Line
 
+    @property
+    def first_month(self) -> datetime | None:
+        return min((curve.dots[0].month for curve in self.curves), default=None)
+
+    @property
+    def last_month(self) -> datetime | None:
+        return max((curve.dots[-1].month for curve in self.curves), default=None)
+
 
 class Names:
     """People and labels as this reader may see them."""

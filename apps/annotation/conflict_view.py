@@ -27,6 +27,8 @@ class DrawnBox:
     text: str
     title: str
     is_agreed: bool
+    is_near_top: bool
+    """Its text has no room above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ class Row:
     is_undecided: bool
 
 
-def versions(given: AnswerSet) -> list[Version]:
+def versions(given: AnswerSet, *, text_px: float) -> list[Version]:
+    """`text_px`: height of a line of the overlay's text."""
     animals = given.animal_of()
     found = []
     for position, (answer, boxes) in enumerate(zip(given.answers, given.boxes, strict=True)):
@@ -74,7 +77,9 @@ def versions(given: AnswerSet) -> list[Version]:
         for index, box in enumerate(boxes):
             is_agreed = animals[Member(position, index)].verdict == Verdict.AGREED
             title = f"{letter}{box.number} · {answer.author or '–'}: {box.label}"
-            drawn.append(_drawn(corners_of(box), f"{letter}{box.number}", title, is_agreed=is_agreed))
+            drawn.append(
+                _drawn(corners_of(box), f"{letter}{box.number}", title, text_px, is_agreed=is_agreed)
+            )
         found.append(Version(letter, answer, drawn, sum(not box.is_agreed for box in drawn)))
     return found
 
@@ -86,6 +91,7 @@ def model_version_boxes(proposals: Sequence[ModelBox], names: dict[str, str]) ->
             box.corners,
             f"#{box.number}",
             f"#{box.number}: {names.get(box.label, box.label)} {box.score:.2f}",
+            0,
             is_agreed=True,
         )
         for box in proposals
@@ -143,6 +149,6 @@ def _what(animal: Animal, experts: int) -> str:
     return text % {"n": seen, "experts": experts}
 
 
-def _drawn(corners: Corners, text: str, title: str, *, is_agreed: bool) -> DrawnBox:
+def _drawn(corners: Corners, text: str, title: str, text_px: float, *, is_agreed: bool) -> DrawnBox:
     x_min, y_min, x_max, y_max = corners
-    return DrawnBox(x_min, y_min, x_max - x_min, y_max - y_min, text, title, is_agreed)
+    return DrawnBox(x_min, y_min, x_max - x_min, y_max - y_min, text, title, is_agreed, y_min < text_px)

@@ -15,8 +15,7 @@ from apps.annotation.models import (
 from apps.annotation.services.answers import SupersededError
 from apps.annotation.services.bulk import relabel_boxes, send_back, undo
 from apps.annotation.services.leases import LeaseLostError
-from apps.annotation.services.policies import policy_of
-from apps.annotation.services.settlement import apply_answers_needed, settle
+from apps.annotation.services.settlement import settle
 from apps.annotation.signals import annotation_accepted
 from tests.admin.conftest import curator  # noqa: F401
 from tests.annotation.drawing import box, drawing_survey, queued
@@ -240,21 +239,6 @@ def test_an_expert_answers_a_photo_once():
     say(task, at(100), by=anna)
     with pytest.raises(SupersededError):
         say(task, at(100), by=anna)
-
-
-def test_fewer_experts_by_the_rules_settle_what_has_enough():
-    survey = survey_of_several(3)
-    task, fresh = task_for(survey), task_for(survey)
-    say(task, at(100))
-    say(task, at(100))
-    policy = policy_of(survey)
-    policy.experts_per_photo = 2
-    policy.save()
-    assert apply_answers_needed(survey=survey) == 2
-    task.refresh_from_db()
-    fresh.refresh_from_db()
-    assert (task.state, task.accepted.origin) == (State.DONE, "consensus")
-    assert (fresh.state, fresh.answers_needed) == (State.WAITING, 2)
 
 
 # --- Comparisons ---------------------------------------------------------------------------------------------

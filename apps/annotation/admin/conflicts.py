@@ -178,14 +178,15 @@ class ConflictAdmin(ReadOnlyAdmin):
         is_open = task.state == _CONFLICT
         version = given.version_id or task.photo.model_version_id
         model = model_boxes(task.photo_id, [version])[version] if version else {}
+        unit = max(task.photo.width_px, task.photo.height_px) / 100
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": _now("Disagreement about a photo"),
             "task": task,
             "photo": task.photo,
-            "unit": max(task.photo.width_px, task.photo.height_px) / 100,
-            "versions": conflict_view.versions(given),
+            "unit": unit,
+            "versions": conflict_view.versions(given, text_px=2.5 * unit),
             "model_boxes": conflict_view.model_version_boxes(list(model.values()), names),
             "rows": conflict_view.rows(given, names, chosen or {}, undecided) if given.answers else [],
             "agreed": len(given.consensus.agreed) if given.answers else 0,

@@ -25,7 +25,10 @@ Confusion = Mapping[tuple[str, str], int]
 class Kappa:
     value: float | None
     low: float | None
-    """Of the 95 % interval, as is `high`. It takes boxes as independent; animals on one photo are less so."""
+    """Of the 95 % interval, as is `high`; None where one of the two used one label only, and kappa says nothing.
+
+    It takes boxes as independent; animals on one photo are less so.
+    """
     high: float | None
     n: int
     observed: float | None
@@ -46,6 +49,10 @@ def cohen_kappa(confusion: Confusion) -> Kappa:
     if math.isclose(expected, 1.0):
         return Kappa(None, None, None, n, observed)
     value = (observed - expected) / (1 - expected)
+    if (
+        min(len(rows), len(columns)) == 1
+    ):  # who says one thing only agrees by chance alone, whatever the other says
+        return Kappa(value, None, None, n, observed)
     spread = Z_95 * _cohen_error(confusion, n, value, expected)
     return Kappa(value, max(-1.0, value - spread), min(1.0, value + spread), n, observed)
 

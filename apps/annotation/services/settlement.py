@@ -11,7 +11,6 @@ from functools import partial
 from typing import Final
 
 from django.db import transaction
-from django.db.models import F
 from django.db.models.functions import Now
 
 from apps.annotation.models import Annotation, AnnotationTask, GoldenPhoto, Review
@@ -20,7 +19,6 @@ from apps.annotation.services.comparisons import write_comparisons
 from apps.annotation.services.golden import record_results
 from apps.annotation.services.policies import policy_of
 from apps.annotation.signals import annotation_accepted
-from apps.observations.models import Survey
 
 _DECIDED: Final = (Annotation.Origin.CURATOR, Annotation.Origin.BULK, Annotation.Origin.IMPORT)
 _SETTLED: Final = (AnnotationTask.State.DONE, AnnotationTask.State.CONFLICT)
@@ -59,20 +57,6 @@ def accept(task: AnnotationTask, answer: Annotation) -> None:
             annotation_id=answer.pk,
         )
     )
-
-
-@transaction.atomic
-def apply_answers_needed(*, survey: Survey) -> int:
-    """After a change of the rules: photos that wait need as many answers as the rules say now, and those that have them are
-    settled. Gives how many photos were changed.
-    """
-    needed = policy_of(survey).experts_per_photo
-    waiting = AnnotationTask.objects.waiting().filter(survey=survey).exclude(answers_needed=needed)
-    changed = waiting.update(answers_needed=needed)
-    enough = AnnotationTask.objects.waiting().filter(survey=survey, answers__gte=F("answers_needed"))
-    for task in enough.filter(answers__gt=0).order_by("pk"):
-        settle(task=task)
-    return changed
 
 
 def _decide(task: AnnotationTask, given: AnswerSet) -> None:
