@@ -94,12 +94,14 @@ class QueueAdmin(GoldenActions, ReadOnlyAdmin):
     search_help_text = _("The photo's identifier (UUID) or SHA-256")
     fields = (
         "picture",
-        ("state_shown", "arm", "split"),
-        ("why", "score_shown", "scored_version"),
-        ("ranks", "answers_shown", "holder"),
-        ("survey", "group", "waits_for"),
+        ("state", "arm"),
+        ("why", "score_shown"),
+        ("ranks", "scored_version"),
+        ("answers_shown", "holder"),
+        ("survey", "split"),
+        "margins",
         "experts",
-        ("public_id", "created_at"),
+        ("waits", "created_at"),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -117,7 +119,7 @@ class QueueAdmin(GoldenActions, ReadOnlyAdmin):
         return bool(request.user.has_perm("annotation.change_annotationtask"))
 
     def view_on_site(self, task: AnnotationTask) -> str:
-        return reverse("annotation:task", args=[task.public_id])
+        return reverse("observations:photo", args=[task.photo.public_id])
 
     @display(description=_("picture"))
     def thumbnail_shown(self, task: AnnotationTask) -> SafeString:
@@ -161,22 +163,44 @@ class QueueAdmin(GoldenActions, ReadOnlyAdmin):
 
     @display(description=_("split"))
     def split(self, task: AnnotationTask) -> str:
-        return task.group.get_split_display() if task.group else _now("none: in no dataset")
+        if task.group is None:
+            return _now("none: it joins groups of different splits, so it is in no dataset")
+        return _now("%(split)s (group %(group)s)") % {
+            "split": task.group.get_split_display(),
+            "group": task.group,
+        }
+
+    @display(description=_("waits for a near-duplicate"))
+    def waits(self, task: AnnotationTask) -> SafeString | str:
+        if task.waits_for_id is None:
+            return "–"
+        address = reverse("admin:annotation_annotationtask_change", args=[task.waits_for_id])
+        return format_html('<a href="{}">{}</a>', address, task.waits_for)
 
     @display(description=_("photo with boxes"))
     def picture(self, task: AnnotationTask) -> str:
         photo = task.photo
-        shown = Detection.objects.shown().filter(photo=photo, model_version=photo.model_version_id)
-        boxes = list(shown.select_related("label").order_by("number")[:BOXES_SHOWN])
-        rows = []
-        for box in boxes:
-            (p1,), (p2,) = top_two([box.class_scores])
-            rows.append({"box": box, "p1": p1, "p2": p2, "margin": p1 - p2, "u": float(least_margin(p1, p2))})
-        picture = render_to_string(
+        return render_to_string(
             "admin/observations/photo_boxes.html",
-            {"photo": photo, "boxes": boxes, "unit": max(photo.width_px, photo.height_px) / 100},
+            {
+                "photo": photo,
+                "boxes": self._boxes(task),
+                "unit": max(photo.width_px, photo.height_px) / 100,
+            },
         )
-        return picture + render_to_string("admin/annotation/queue_margins.html", {"rows": rows})
+
+    @display(description=_("margins"))
+    def margins(self, task: AnnotationTask) -> str:
+        rows = []
+        for box in self._boxes(task):
+            (p1,), (p2,) = top_two([box.class_scores])
+            u = float(least_margin(p1, p2))
+            rows.append({"box": box, "p1": p1, "p2": p2, "margin": p1 - p2, "u": u})
+        return render_to_string("admin/annotation/queue_margins.html", {"rows": rows}) if rows else "–"
+
+    def _boxes(self, task: AnnotationTask) -> list[Detection]:
+        shown = Detection.objects.shown().filter(photo=task.photo, model_version=task.photo.model_version_id)
+        return list(shown.select_related("label").order_by("number")[:BOXES_SHOWN])
 
     @display(description=_("experts so far"))
     def experts(self, task: AnnotationTask) -> str:
