@@ -14,6 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
+from unfold.widgets import UnfoldAdminSelectWidget
 
 from apps.annotation.services.imports import problem_message
 from apps.annotation.services.occurrences import write_occurrences
@@ -31,7 +32,9 @@ from apps.training.tasks import pack_dataset_exports
 
 class DatasetExportForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time
     # Not called "dataset": the theme takes a posted field of that name for its own lists within a form.
-    frozen = forms.ModelChoiceField(Dataset.objects.all(), label=_("dataset"))
+    frozen = forms.ModelChoiceField(
+        Dataset.objects.all(), label=_("dataset"), widget=UnfoldAdminSelectWidget()
+    )
 
     class Meta:
         model = DatasetExport

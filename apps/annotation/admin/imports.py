@@ -62,7 +62,7 @@ class DatasetImportAdmin(JobAdmin):
     actions = ("release",)  # what failed has lost its zip: it is sent again
     identity_lookups = {"uuid": "public_id", "email": "requested_by__email__iexact", "number": "pk"}
     _shown = (
-        ("name", "status_shown"),
+        ("name", "status"),
         ("survey", "format"),
         ("licence", "visibility", "makes_labels"),
         ("progress", "duplicates"),
