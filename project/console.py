@@ -73,35 +73,6 @@ def _navigation() -> list[dict[str, Any]]:
             "title": _("Experts' loop"),
             "separator": True,
             "items": [
-                _entry(_("Queue"), "format_list_numbered", "annotation_annotationtask"),
-                _entry(_("Rules of the queues"), "tune", "annotation_annotationpolicy"),
-                _entry(_("Updates of queues"), "low_priority", "annotation_queueupdate"),
-                _entry(_("Annotations"), "draw", "annotation_annotation"),
-                _entry(_("Proposed labels"), "new_label", "annotation_labelproposal"),
-                _entry(_("Reviews"), "rule", "annotation_review"),
-            ],
-        },
-        {
-            "title": _("Jobs"),
-            "separator": True,
-            "items": [
-                _entry(
-                    _("Photos waiting"),
-                    "hourglass_top",
-                    "observations_photo",
-                    "status__in=pending%2Cprocessing",
-                ),
-                _entry(_("Photos failed"), "error", "observations_photo", "status__exact=failed"),
-                _entry(_("Zip archives"), "folder_zip", "observations_archiveupload"),
-                _entry(_("Reviews of places"), "location_off", "observations_placereview"),
-                _entry(_("Tiles of large photos"), "grid_on", "observations_tilepyramid"),
-                _entry(_("Mails"), "mail", "accounts_outgoingmail"),
-            ],
-        },
-        {
-            "title": _("Experts' loop"),
-            "separator": True,
-            "items": [
                 _entry(_("Photos in the queue"), "low_priority", "annotation_annotationtask"),
                 _entry(_("Disagreements"), "rule", "annotation_conflict", may="annotation.add_review"),
                 _entry(_("Answers"), "draw", "annotation_annotation"),
@@ -128,6 +99,23 @@ def _navigation() -> list[dict[str, Any]]:
             "items": [
                 _entry(_("Registered models"), "deployed_code", "training_registeredmodel"),
                 _entry(_("Model versions"), "history", "training_modelversion"),
+            ],
+        },
+        {
+            "title": _("Jobs"),
+            "separator": True,
+            "items": [
+                _entry(
+                    _("Photos waiting"),
+                    "hourglass_top",
+                    "observations_photo",
+                    "status__in=pending%2Cprocessing",
+                ),
+                _entry(_("Photos failed"), "error", "observations_photo", "status__exact=failed"),
+                _entry(_("Zip archives"), "folder_zip", "observations_archiveupload"),
+                _entry(_("Reviews of places"), "location_off", "observations_placereview"),
+                _entry(_("Tiles of large photos"), "grid_on", "observations_tilepyramid"),
+                _entry(_("Mails"), "mail", "accounts_outgoingmail"),
             ],
         },
         {
