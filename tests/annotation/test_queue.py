@@ -84,10 +84,10 @@ def test_highest_score_first_also_when_scores_change_meanwhile() -> None:
     survey = queued([0.9, 0.8, 0.7, 0.6, 0.5])
     first, second = ExpertFactory(), ExpertFactory()
     photos = list(Photo.objects.order_by("pk"))
-    assert next_task(first, survey).task.photo == photos[4]  # type: ignore[union-attr]
+    assert next_task(first, survey).task.photo == photos[4]
     boxes(photos[0], photos[0].model_version, [[0.5], [0.5]])
     enqueue_photos([photos[0].pk])
-    assert next_task(second, survey).task.photo == photos[0]  # type: ignore[union-attr]
+    assert next_task(second, survey).task.photo == photos[0]
 
 
 def test_what_an_expert_has_open_is_resumed_first() -> None:
@@ -118,7 +118,7 @@ def test_the_queue_opens_with_the_minimum_of_detected_photos() -> None:
 def test_the_state_of_the_queue_counts_what_everybody_may_see() -> None:
     survey = queued([0.9, 0.8, 0.7, 0.6, 0.5])
     experts = [ExpertFactory() for _ in range(3)]
-    answer(next_task(experts[0], survey))  # type: ignore[arg-type]
+    answer(next_task(experts[0], survey))
     next_task(experts[1], survey)
     tasks = AnnotationTask.objects.order_by("pk")
     AnnotationTask.objects.filter(pk=tasks[0].pk).update(state="conflict")
@@ -136,16 +136,16 @@ def test_private_and_hidden_photos_are_not_given_and_return_when_they_are_public
     hidden = Photo.objects.latest("pk")
     Observation.objects.filter(pk=hidden.observation_id).update(visibility=visibility)
     assert queue_state(survey).waiting == 1
-    assert peek_next(expert, survey).photo != hidden  # type: ignore[union-attr]
+    assert peek_next(expert, survey).photo != hidden
     Observation.objects.filter(pk=hidden.observation_id).update(visibility="public")
-    assert next_task(expert, survey).task.photo == hidden  # type: ignore[union-attr]
+    assert next_task(expert, survey).task.photo == hidden
 
 
 def test_a_photo_withdrawn_while_it_is_open_is_not_resumed() -> None:
     survey = queued([0.9, 0.5])
     expert = ExpertFactory()
     assignment = next_task(expert, survey)
-    Observation.objects.filter(pk=assignment.task.photo.observation_id).update(visibility="private")  # type: ignore[union-attr]
+    Observation.objects.filter(pk=assignment.task.photo.observation_id).update(visibility="private")
     assert next_task(expert, survey) != assignment
 
 
@@ -178,22 +178,22 @@ def test_an_expert_is_not_given_what_they_answered_or_skipped() -> None:
     survey = queued([0.9, 0.7, 0.5], experts_per_photo=3)
     expert = ExpertFactory()
     skipped = next_task(expert, survey)
-    skip(skipped, "not_sure")  # type: ignore[arg-type]
+    skip(skipped, "not_sure")
     rest = given(expert, survey)
     assert len(rest) == 2
-    assert skipped.task.photo_id not in rest  # type: ignore[union-attr]
+    assert skipped.task.photo_id not in rest
     other = next_task(ExpertFactory(), survey)
-    assert other.task == skipped.task  # type: ignore[union-attr]
+    assert other.task == skipped.task
 
 
 def test_several_experts_may_have_one_photo_at_once_where_it_needs_several_answers() -> None:
     survey = queued([0.9, 0.5], experts_per_photo=2)
     one, two, three = (next_task(ExpertFactory(), survey) for _ in range(3))
-    assert one.task == two.task != three.task  # type: ignore[union-attr]
-    answer(one)  # type: ignore[arg-type]
-    assert next_task(ExpertFactory(), survey).task == three.task  # type: ignore[union-attr]
-    release(two)  # type: ignore[arg-type]
-    assert next_task(ExpertFactory(), survey).task == one.task  # type: ignore[union-attr]
+    assert one.task == two.task != three.task
+    answer(one)
+    assert next_task(ExpertFactory(), survey).task == three.task
+    release(two)
+    assert next_task(ExpertFactory(), survey).task == one.task
 
 
 def test_near_duplicates_of_what_somebody_looks_at_wait_until_nothing_else_is_left() -> None:
@@ -210,8 +210,8 @@ def test_near_duplicates_wait_no_longer_when_the_photo_is_given_back() -> None:
     looks = different_hash(1)
     survey = queued([0.5, 0.51, 0.9], hashes=[looks, looks ^ 1, different_hash(2)])
     first = next_task(ExpertFactory(), survey)
-    assert AnnotationTask.objects.filter(waits_for=first.task).count() == 1  # type: ignore[union-attr]
-    release(first)  # type: ignore[arg-type]
+    assert AnnotationTask.objects.filter(waits_for=first.task).count() == 1
+    release(first)
     assert not AnnotationTask.objects.filter(waits_for__isnull=False).exists()
 
 
@@ -221,7 +221,7 @@ def test_a_new_photo_waits_when_experts_have_seen_its_like_since_the_promotion()
     seen = next_task(ExpertFactory(), survey)
     twin = photo_of(survey, scores=[0.5, 0.5], perceptual_hash=looks ^ 1)
     enqueue_photos([twin.pk])
-    assert AnnotationTask.objects.get(photo=twin).waits_for == seen.task  # type: ignore[union-attr]
+    assert AnnotationTask.objects.get(photo=twin).waits_for == seen.task
 
 
 def test_golden_photos_come_at_their_rate_and_none_twice() -> None:
@@ -257,7 +257,7 @@ def test_whose_answer_is_known_is_not_asked_it_again() -> None:
     known = AnnotationFactory(task=task, author=expert)
     AnnotationTask.objects.filter(pk=task.pk).update(
         state="done", accepted=known, accepted_at=known.created_at
-    )  # type: ignore[union-attr]
+    )
     GoldenPhoto.objects.create(task=task, answer=known)
     assert len(given(expert, survey)) == 1
 
@@ -318,8 +318,8 @@ def test_a_photo_opened_by_its_link_at_the_same_moment_is_given_to_nobody_else()
 
         try:
             together.wait()
-            assignment = hold(first, expert) if by_link else next_task(expert, survey)  # type: ignore[arg-type]
-            holders.append(assignment.task_id)  # type: ignore[union-attr]
+            assignment = hold(first, expert) if by_link else next_task(expert, survey)
+            holders.append(assignment.task_id)
         except LeaseLostError:
             pass
         finally:
@@ -380,5 +380,5 @@ def test_giving_a_photo_takes_a_bounded_number_of_queries(
     survey = queued([0.5 + n / 1000 for n in range(40)], control_fraction=0.2)
     expert = ExpertFactory()
     given(expert, survey, 10)
-    with django_assert_max_num_queries(25):  # type: ignore[operator]
+    with django_assert_max_num_queries(25):
         next_task(expert, survey)

@@ -80,7 +80,7 @@ def test_the_list_says_what_comes_next_why_and_who_has_it(
 ) -> None:
     holder = ExpertFactory(display_name="Dr. Mite")
     assignment = next_task(holder, survey)
-    AnnotationTask.objects.filter(pk=assignment.task_id).update(rank_before=12, rank_after=3)  # type: ignore[union-attr]
+    AnnotationTask.objects.filter(pk=assignment.task_id).update(rank_before=12, rank_after=3)
     with translation.override(language):
         response = console.get(reverse(LIST), headers={"Accept-Language": language})
     text = response.content.decode()
@@ -93,8 +93,8 @@ def test_the_list_says_what_comes_next_why_and_who_has_it(
 
 def test_the_page_of_a_photo_shows_its_margins_and_who_passed_it_on(console: Client, survey: Survey) -> None:
     assignment = next_task(ExpertFactory(display_name="Dr. Mite"), survey)
-    skip(assignment, "other", "a hand <b>in</b> the picture")  # type: ignore[arg-type]
-    page = reverse("admin:annotation_annotationtask_change", args=[assignment.task_id])  # type: ignore[union-attr]
+    skip(assignment, "other", "a hand <b>in</b> the picture")
+    page = reverse("admin:annotation_annotationtask_change", args=[assignment.task_id])
     text = console.get(page).content.decode()
     assert "P1" in text
     assert "0.500" in text
@@ -105,7 +105,7 @@ def test_the_page_of_a_photo_shows_its_margins_and_who_passed_it_on(console: Cli
 def test_the_filters_find_held_ones_and_disagreements(console: Client, survey: Survey) -> None:
     assignment = next_task(ExpertFactory(), survey)
     first, second, third = AnnotationTask.objects.order_by("pk")
-    assert shown(console, held="yes") == [assignment.task_id]  # type: ignore[union-attr]
+    assert shown(console, held="yes") == [assignment.task_id]
     assert len(shown(console, held="no")) == 2
     AnnotationTask.objects.filter(pk=first.pk).update(state="conflict")
     one, other = AnnotationFactory(task=second), AnnotationFactory(task=second)
@@ -121,9 +121,9 @@ def test_the_filters_find_held_ones_and_disagreements(console: Client, survey: S
 
 def test_a_curator_takes_a_photo_from_who_has_it_open(console: Client, survey: Survey) -> None:
     assignment = next_task(ExpertFactory(), survey)
-    act(console, "give_back", assignment.task)  # type: ignore[union-attr]
-    assignment.refresh_from_db()  # type: ignore[union-attr]
-    assert assignment.state == "returned"  # type: ignore[union-attr]
+    act(console, "give_back", assignment.task)
+    assignment.refresh_from_db()
+    assert assignment.state == "returned"
 
 
 def test_what_was_sent_back_is_given_again_and_can_be_undone(
@@ -141,7 +141,7 @@ def test_what_was_sent_back_is_given_again_and_can_be_undone(
     assert Assignment.objects.get().state == "returned"
     review = Review.objects.get()
     assert (review.kind, review.reviewer) == ("sent_back", curator)
-    undo(batch=review.batch, by=curator)  # type: ignore[arg-type]
+    undo(batch=review.batch, by=curator)
     done.refresh_from_db()
     assert (done.state, done.accepted) == ("done", review.before)
 
@@ -151,14 +151,14 @@ def test_what_was_set_aside_comes_back_also_to_those_who_passed_it_on(
 ) -> None:
     expert = ExpertFactory()
     assignment = next_task(expert, survey)
-    task = assignment.task  # type: ignore[union-attr]
-    skip(assignment, "blurred")  # type: ignore[arg-type]
+    task = assignment.task
+    skip(assignment, "blurred")
     act(console, "set_aside", task)
     assert AnnotationTask.objects.get(pk=task.pk).state == "set_aside"
-    assert next_task(expert, survey).task != task  # type: ignore[union-attr]
+    assert next_task(expert, survey).task != task
     Assignment.objects.filter(expert=expert, state="open").update(state="returned", lease_until=None)
     act(console, "bring_back", task)
-    assert next_task(expert, survey).task == task  # type: ignore[union-attr]
+    assert next_task(expert, survey).task == task
     assert Review.objects.get().undone_at is not None
 
 

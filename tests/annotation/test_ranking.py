@@ -164,7 +164,7 @@ def detect_when_asked(survey: Survey, version: ModelVersion, monkeypatch: pytest
     real = ranking.request_detection
 
     def ask_and_detect(photos: object, *, priority: int) -> int:
-        queued_now: int = real(photos, priority=priority)  # type: ignore[arg-type]
+        queued_now: int = real(photos, priority=priority)
         detect_as(survey, version, [0.5, 0.6, 0.95, 0.99])
         return queued_now
 
@@ -281,7 +281,7 @@ def test_a_promotion_that_no_message_told_of_is_found_by_the_sweep() -> None:
 def test_promoting_tells_the_queue(django_capture_on_commit_callbacks: object) -> None:
     survey = queued([0.9, 0.5])
     version = candidate(survey)
-    with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
+    with django_capture_on_commit_callbacks(execute=True):
         promote(version=version)
     assert QueueUpdate.objects.get(survey=survey).model_version == version
 

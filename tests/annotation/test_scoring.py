@@ -24,7 +24,7 @@ def score_of(photo: Photo) -> tuple[float, float]:
 
 def with_boxes(survey: Survey, class_scores: list[list[float]], *, weak: int = 0) -> Photo:
     photo = photo_of(survey)
-    boxes(photo, photo.model_version, class_scores, weak=weak)  # type: ignore[arg-type]
+    boxes(photo, photo.model_version, class_scores, weak=weak)
     enqueue_photos([photo.pk])
     return photo
 
@@ -35,7 +35,7 @@ def test_each_strategy_scores_what_its_pure_function_says(strategy: str) -> None
     rows = [[[draw(3, f"{n}/{box}/{k}") for k in range(4)] for box in range(n % 5)] for n in range(15)]
     photos = [photo_of(survey) for _ in rows]
     for photo, class_scores in zip(photos, rows, strict=True):
-        boxes(photo, photo.model_version, class_scores)  # type: ignore[arg-type]
+        boxes(photo, photo.model_version, class_scores)
     enqueue_photos([photo.pk for photo in photos])
     flat = np.array([values for class_scores in rows for values in class_scores])
     offsets = np.cumsum([0, *map(len, rows)])
@@ -101,7 +101,7 @@ def test_a_comment_on_a_box_scores_its_photo_anew(django_capture_on_commit_callb
         lambda kwargs, **_options: sent.append(kwargs),
     )
     try:
-        with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
+        with django_capture_on_commit_callbacks(execute=True):
             add_comment(
                 observation=photo.observation, author=UserFactory(), body="A mite", photo=photo, box_number=1
             )
@@ -137,5 +137,5 @@ def test_scoring_takes_the_same_number_of_queries_for_any_number_of_photos(
     survey = queued([0.9] * 12)
     tasks = list(AnnotationTask.objects.values_list("pk", flat=True))
     policy = policy_of(survey)
-    with django_assert_num_queries(5):  # type: ignore[operator]
+    with django_assert_num_queries(5):
         assert score_tasks(policy, tasks) == 12

@@ -106,13 +106,8 @@ class QueueAdmin(GoldenActions, ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         held = Assignment.objects.held().select_related("expert").order_by("lease_until")
-        return (
-            super()
-            .get_queryset(request)
-            .prefetch_related(  # type: ignore[no-any-return]
-                Prefetch("assignments", held, to_attr="held_now")
-            )
-        )
+        tasks: QuerySet[Any] = super().get_queryset(request)
+        return tasks.prefetch_related(Prefetch("assignments", held, to_attr="held_now"))
 
     def has_act_permission(self, request: HttpRequest) -> bool:
         """Rows are not edited, only acted on."""

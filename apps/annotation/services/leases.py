@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Final
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
+from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Now
 
 from apps.accounts.models import User
@@ -180,8 +181,8 @@ def _extend(assignment: Assignment) -> Assignment:
     return _whole(assignment.pk)
 
 
-def _lease_end(policy: AnnotationPolicy) -> F:
-    return Now() + timedelta(minutes=policy.lease_minutes)  # type: ignore[operator, no-any-return]
+def _lease_end(policy: AnnotationPolicy) -> CombinedExpression:
+    return Now() + timedelta(minutes=policy.lease_minutes)
 
 
 def _whole(pk: int) -> Assignment:

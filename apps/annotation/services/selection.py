@@ -15,6 +15,7 @@ from django.db.models.functions import MD5, Cast, Coalesce, Concat
 from apps.accounts.models import User
 from apps.annotation.active_learning.strategies import draw
 from apps.annotation.models import AnnotationPolicy, AnnotationTask, Arm, Assignment, GoldenPhoto
+from apps.annotation.models.tasks import AnnotationTaskQuerySet
 from apps.observations.models import Observation
 
 BY_SCORE: Final = (Arm.ACTIVE, Arm.IMPORTED)
@@ -52,7 +53,7 @@ def choose(
     return None
 
 
-def available(survey_id: int, expert: User) -> QuerySet[AnnotationTask]:
+def available(survey_id: int, expert: User) -> AnnotationTaskQuerySet:
     """What the expert could be given now: public, waiting, wanting one more answer than it has or is getting."""
     own = Assignment.objects.filter(task=OuterRef("pk"), expert=expert)
     others = Assignment.objects.held().filter(task=OuterRef("pk")).exclude(expert=expert)

@@ -26,7 +26,7 @@ def enqueue_detected(*, photo_ids: list[int]) -> None:
 def update_queues() -> None:
     """Go on with every update of a queue. One that waits for detections waits for the next sweep."""
     is_awake(update_queues)
-    rows: LeasedWorkQuerySet = QueueUpdate.objects.all()  # type: ignore[assignment]
+    rows: LeasedWorkQuerySet = QueueUpdate.objects.all()
     # All at once: an update that waits for hours must not keep others from their turn.
     updates = rows.claim(limit=_AT_ONCE)
     if not updates:
@@ -49,7 +49,7 @@ def sweep_queue() -> None:
     return_ended()
     find_missed_promotions()  # before photos that a promotion left behind are looked for
     enqueue_lost()
-    rows: LeasedWorkQuerySet = QueueUpdate.objects.all()  # type: ignore[assignment]
+    rows: LeasedWorkQuerySet = QueueUpdate.objects.all()
     rows.give_up_exhausted()
     if rows.claimable().exists():
         send_once(update_queues)
