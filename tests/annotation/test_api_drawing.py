@@ -3,6 +3,7 @@
 import uuid
 
 import pytest
+from django.test import Client
 
 from apps.annotation.models import Annotation, AnnotationTask, Assignment
 from tests.annotation.drawing import API, answer, box, draft, drawing_survey, drawn, path, queued
@@ -141,3 +142,43 @@ def test_skipping_gives_the_next_and_releasing_gives_back(caller, survey, expert
     assert body["task"]["id"] == str(second.public_id)
     assert caller.post_json(path(second, "release"), {}).status_code == 204
     assert Assignment.objects.get(task=second, expert=expert).state == "returned"
+
+
+def test_a_browser_s_session_may_draw_with_its_csrf_token_only(expert, survey):
+    task = queued(survey)
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(expert)
+    page = browser.get("/annotate/")
+    assert page.status_code == 200
+    assert_problem(
+        browser.post(path(task, "lease"), "{}", content_type="application/json"), 403, "csrf_failed"
+    )
+    token = browser.get("/annotate/session/") and browser.cookies["csrftoken"].value
+    response = browser.post(
+        path(task, "lease"), "{}", content_type="application/json", HTTP_X_CSRFTOKEN=token
+    )
+    assert response.status_code == 200, response.content
+
+
+def test_drafts_have_a_limit_of_their_own(caller, survey, monkeypatch):
+    from rest_framework.throttling import SimpleRateThrottle
+
+    monkeypatch.setitem(SimpleRateThrottle.THROTTLE_RATES, "draft", "3/min")
+    task = queued(survey)
+    answers = [
+        caller.put(path(task, "draft"), draft([box()]), content_type="application/json") for _ in range(4)
+    ]
+    assert [one.status_code for one in answers] == [200, 200, 200, 429]
+    assert answers[-1]["Retry-After"]
+    assert caller.get(path(task)).status_code == 200
+
+
+def test_leases_and_peeks_hold_and_promise_nothing_to_others(caller, survey):
+    task = queued(survey)
+    peeked = caller.post_json(f"{API}surveys/springtails/next/", {"peek": True}).json()["task"]
+    assert peeked["id"] == str(task.public_id)
+    assert not peeked["lease"]["is_mine"]
+    colleague = Caller(verified_user(is_expert=True))
+    assert colleague.post_json(path(task, "lease"), {}).json()["is_mine"]
+    assert_problem(caller.post_json(path(task, "lease"), {}), 409, "lease_lost")
+    assert caller.post_json(f"{API}surveys/springtails/next/", {"peek": True}).json()["task"] is None

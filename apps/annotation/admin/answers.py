@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import Func, JSONField, QuerySet, Value
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -47,10 +47,15 @@ class ChangesFilter(admin.SimpleListFilter):
         if value == "drawn":
             return queryset.filter(changes__drawn__gt=0)
         if value == "none":
-            untouched = Q(changes__drawn=0)
-            for name in ("moved", "relabelled", "deleted"):
-                untouched &= Q(**{f"changes__{name}": []})
-            return queryset.filter(untouched)
+            rest = Func(
+                "changes",
+                Value("kept"),
+                template="(%(expressions)s)",
+                arg_joiner=" - ",
+                output_field=JSONField(),
+            )
+            untouched = {"moved": [], "relabelled": [], "deleted": [], "drawn": 0}
+            return queryset.annotate(rest=rest).filter(rest=untouched)
         if value in ("relabelled", "moved", "deleted"):
             return queryset.filter(**{f"changes__{value}__isnull": False}).exclude(
                 **{f"changes__{value}": []}

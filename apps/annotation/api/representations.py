@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from heapq import nlargest
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 from django.db.models import DurationField, ExpressionWrapper, F
@@ -178,17 +180,33 @@ def _recent_labels(survey: Survey, expert: User) -> list[str]:
     return list(dict.fromkeys(codes))[:_RECENT_LABELS]
 
 
-def _model_boxes(photo: Photo, version: ModelVersion | None) -> list[Detection]:
+class _ModelBox(NamedTuple):
+    """One of the model's boxes as the database gives it: rows of a whole plate cost more as objects."""
+
+    number: int
+    label: str
+    score: float
+    is_weak: bool
+    class_scores: list[float]
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+
+
+def _model_boxes(photo: Photo, version: ModelVersion | None) -> list[_ModelBox]:
     if version is None:
         return []
-    found = Detection.objects.filter(photo=photo, model_version=version)
-    return list(found.select_related("label").defer("box").order_by("number"))
+    codes = dict(Label.objects.filter(survey=photo.survey_id).values_list("pk", "code"))
+    found = Detection.objects.filter(photo=photo, model_version=version).order_by("number")
+    columns = ("number", "label_id", "score", "is_weak", "class_scores", "x_min", "y_min", "x_max", "y_max")
+    return [_ModelBox(row[0], codes[row[1]], *row[2:]) for row in found.values_list(*columns)]
 
 
-def _proposal(box: Detection, version: ModelVersion | None) -> dict[str, Any]:
+def _proposal(box: _ModelBox, version: ModelVersion | None) -> dict[str, Any]:
     return {
         "number": box.number,
-        "label": box.label.code,
+        "label": box.label,
         "score": box.score,
         "best": _best(box, version.labels if version else []),
         "box": {"x_min": box.x_min, "y_min": box.y_min, "x_max": box.x_max, "y_max": box.y_max},
@@ -196,11 +214,11 @@ def _proposal(box: Detection, version: ModelVersion | None) -> dict[str, Any]:
     }
 
 
-def _best(box: Detection, labels: Iterable[str]) -> list[list[Any]]:
+def _best(box: _ModelBox, labels: Iterable[str]) -> list[list[Any]]:
     """The likeliest labels; the first is the box's own, in the survey's code for it."""
-    ranked = sorted(zip(labels, box.class_scores, strict=False), key=lambda pair: -pair[1])[:_BEST]
-    others = [[code, round(score, _WHY_DECIMALS)] for code, score in ranked[1:]]
-    return [[box.label.code, round(box.score, _WHY_DECIMALS)], *others]
+    ranked = nlargest(_BEST, zip(box.class_scores, labels, strict=False), key=itemgetter(0))
+    others = [[code, round(score, _WHY_DECIMALS)] for score, code in ranked[1:]]
+    return [[box.label, round(box.score, _WHY_DECIMALS)], *others]
 
 
 def _annotation(answer: Annotation) -> dict[str, Any]:
@@ -243,15 +261,15 @@ def _comments(photo: Photo) -> list[dict[str, Any]]:
 
 
 def _why(
-    task: AnnotationTask, boxes: list[Detection], version: ModelVersion | None, policy: AnnotationPolicy
+    task: AnnotationTask, boxes: list[_ModelBox], version: ModelVersion | None, policy: AnnotationPolicy
 ) -> dict[str, Any]:
-    shown = [box for box in boxes if not box.is_weak and box.class_scores]
+    shown = [box for box in boxes if not box.is_weak]
     return {
         "arm": task.arm,
         "strategy": policy.strategy,
         "score": round(task.score, _WHY_DECIMALS),
         "aggregate_text": _aggregate_text(task, policy, len(shown)),
-        "boxes": _margins(shown),
+        "boxes": _margins(shown, len(version.labels) if version else 0),
         "model_version": str(version) if version else None,
         "rank_before": task.rank_before,
         "rank_after": task.rank_after,
@@ -259,19 +277,17 @@ def _why(
     }
 
 
-def _margins(shown: list[Detection]) -> list[dict[str, Any]]:
-    rows = []
-    for box in shown:
-        p1, p2 = (value[0] for value in top_two(np.array([box.class_scores])))
-        rows.append(
-            {
-                "number": box.number,
-                "p1": round(float(p1), _WHY_DECIMALS),
-                "p2": round(float(p2), _WHY_DECIMALS),
-                "margin": round(float(p1 - p2), _WHY_DECIMALS),
-                "u": round(float(least_margin(p1, p2)), _WHY_DECIMALS),
-            }
-        )
+def _margins(shown: list[_ModelBox], labels: int) -> list[dict[str, Any]]:
+    """Most uncertain first; a box whose scores are not those of all labels has no margin."""
+    whole = [box for box in shown if labels and len(box.class_scores) == labels]
+    if not whole:
+        return []
+    p1, p2 = top_two(np.array([box.class_scores for box in whole]))
+    columns = [np.round(values, _WHY_DECIMALS).tolist() for values in (p1, p2, p1 - p2, least_margin(p1, p2))]
+    rows = [
+        {"number": box.number, "p1": a, "p2": b, "margin": margin, "u": u}
+        for box, a, b, margin, u in zip(whole, *columns, strict=True)
+    ]
     return sorted(rows, key=lambda row: (-row["u"], row["number"]))
 
 

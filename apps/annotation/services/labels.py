@@ -79,9 +79,9 @@ def _propose(survey: Survey, name: str, by: User | None) -> LabelProposal:
 
 
 def _undecided(proposal: LabelProposal) -> LabelProposal:
-    locked = (
-        LabelProposal.objects.select_for_update(of=("self",)).select_related("survey").get(pk=proposal.pk)
-    )
+    # Not the key: answers that name the proposal meanwhile must not wait for us while we wait for their photo.
+    rows = LabelProposal.objects.select_for_update(of=("self",), no_key=True)
+    locked = rows.select_related("survey").get(pk=proposal.pk)
     if locked.status != LabelProposal.Status.PENDING:
         raise ProposalDecidedError
     return locked
