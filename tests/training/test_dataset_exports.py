@@ -182,3 +182,10 @@ def test_an_export_is_not_for_everybody(dataset, client, is_staff):
     client.force_login(UserFactory(is_staff=is_staff))
     assert client.get(f"/admin/training/datasetexport/{export.pk}/file/").status_code in (302, 403)
     assert client.get("/admin/training/datasetexport/add/").status_code in (302, 403)
+
+
+def test_a_box_outside_of_its_picture_fails_the_export_and_is_not_left_out():
+    outside = item(7, boxes=[FrozenBox(50, 1, 60, 9, "CER")])
+    export = packed(create_dataset(name="odd", labels=["CER"], items=[outside]))
+    assert export.status == "failed"
+    assert f"{outside.photo}.jpg" in export.failure_reason

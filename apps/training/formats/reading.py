@@ -44,6 +44,7 @@ class Reading:
         self.title, self.credits = read_credits(archive, problems)
         self.images: list[LabelledImage] = []
         self.pictures: dict[str, str] = {}
+        self._taken: set[str] = set()
         self._sizes: dict[str, tuple[int, int] | None] = {}
 
     def size_px(self, path: str) -> tuple[int, int] | None:
@@ -84,10 +85,11 @@ class Reading:
         )
         if not is_file_name(image.file_name):
             self.problems.add("bad_file_name", file=path, value=image.file_name)
-        elif image.path in self.pictures or path in self.pictures.values():
+        elif image.path in self.pictures or path in self._taken:
             self.problems.add("image_twice", file=path, value=image.file_name)
         else:
             self.pictures[image.path] = path
+            self._taken.add(path)
             self.images.append(image)
 
     def result(self, labels: tuple[str, ...]) -> ReadSet:

@@ -124,12 +124,12 @@ def labelled_set(
 
 
 def _image(item: FrozenItem, index: dict[str, int]) -> LabelledImage:
-    boxes = (_clipped(box, item, index[box.label]) for box in item.boxes)
     return LabelledImage(
         file_name=f"{item.photo}{suffix_of(item.file)}",
         width_px=item.width_px,
         height_px=item.height_px,
-        boxes=tuple(box for box in boxes if box.x_max > box.x_min and box.y_max > box.y_min),
+        # A box that has no area when clipped fails the export: left out, its photo could pass for an empty one.
+        boxes=tuple(_clipped(box, item, index[box.label]) for box in item.boxes),
         split=cast("Split", item.split),
         licence=item.licence,
         attribution=item.attribution,
