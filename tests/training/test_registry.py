@@ -8,10 +8,10 @@ import pytest
 from django.core.files.storage import storages
 from django.db import IntegrityError, connection, transaction
 
-from apps.training.services import registry as services
 from apps.training.engine.weights import WeightsError, WeightsMetadata
 from apps.training.models import ModelVersion
 from apps.training.services import promote, register_model_version
+from apps.training.services import registry as services
 from tests.factories import ModelVersionFactory, RegisteredModelFactory
 
 pytestmark = pytest.mark.django_db

@@ -13,4 +13,15 @@ from apps.annotation.admin import (
     reviews,
 )
 
-__all__ = ["answers", "conflicts", "exports", "freezes", "golden", "imports", "labels", "policy", "queue", "reviews"]
+__all__ = [
+    "answers",
+    "conflicts",
+    "exports",
+    "freezes",
+    "golden",
+    "imports",
+    "labels",
+    "policy",
+    "queue",
+    "reviews",
+]

@@ -14,7 +14,7 @@ IMPORT_SECONDS = 300.0
 def freeze_waiting() -> None:
     """Freeze what curators asked for."""
     is_awake(freeze_waiting)
-    rows: LeasedWorkQuerySet = DatasetFreeze.objects.all()  # type: ignore[assignment]
+    rows: LeasedWorkQuerySet = DatasetFreeze.objects.all()
     for freeze in rows.select_related("survey__registered_model", "requested_by").claim(limit=1):
         with kept_lease(rows, freeze.lease_token):
             continue_freeze(freeze)
@@ -31,11 +31,11 @@ def import_waiting() -> None:
 
 def sweep_datasets() -> None:
     """Find what a lost message left undone."""
-    rows: LeasedWorkQuerySet = DatasetFreeze.objects.all()  # type: ignore[assignment]
+    rows: LeasedWorkQuerySet = DatasetFreeze.objects.all()
     rows.give_up_exhausted()
     if rows.claimable().exists():
         send_once(freeze_waiting)
-    imports: LeasedWorkQuerySet = DatasetImport.objects.all()  # type: ignore[assignment]
+    imports: LeasedWorkQuerySet = DatasetImport.objects.all()
     imports.give_up_exhausted()
     if imports.claimable().exists():
         send_once(import_waiting)
