@@ -102,7 +102,8 @@ def continue_update(update: QueueUpdate) -> bool:
     """
     policy = policy_of(update.survey_id)
     if update.reason != QueueUpdate.Reason.PROMOTION:
-        _write(update, total=_waiting(update).count(), done=0)
+        if not update.next_task:
+            _write(update, total=_waiting(update).count(), done=0)
         _score_all(update, policy, tells_progress=True)
         update.finish()
         return True
