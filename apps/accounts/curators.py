@@ -34,6 +34,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "change_assignment",
         "view_annotation",
         "view_review",
+        "view_contributornews",
         "add_review",
         "view_labelproposal",
         "change_labelproposal",

@@ -128,6 +128,10 @@ def read_grid(survey: Survey, query: dict[str, str]) -> Grid:
     grid.drawers = _drawers(survey, is_model=grid.is_model)
     wanted = query.get("label", "")
     grid.drawer = next((drawer for drawer in grid.drawers if drawer.value == wanted), None)
+    if grid.drawer is None and (label := Label.objects.filter(survey=survey, code=wanted).first()):
+        # Emptied by the last step: to show another label's boxes instead would be a trap.
+        grid.drawer = Drawer(label.code, label.name, 0, label.is_active, label.pk)
+        grid.drawers.append(grid.drawer)
     if grid.drawer is None and grid.drawers:
         grid.drawer = max(grid.drawers, key=lambda drawer: drawer.boxes)
     if grid.drawer is not None:

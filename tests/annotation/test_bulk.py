@@ -2,11 +2,13 @@
 
 import threading
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from apps.annotation.models import (
     AnnotatedBox,
@@ -235,6 +237,30 @@ def test_an_answer_corrected_before_it_was_sent_back_does_not_count_again(
     assert result.batch
     undo(batch=result.batch, by=reviewer)
     assert list(Annotation.objects.current()) == [latest]
+
+
+def test_an_answer_sent_back_before_does_not_come_back_with_a_later_one(
+    survey: Survey, labels: list[Label]
+) -> None:
+    first = answered(survey, labels[0])
+    reviewer = ExpertFactory()
+    send_back(survey=survey, by=reviewer, boxes=[(first.public_id, 1)])
+    # In one transaction, as tests are, all else has the same time.
+    second = AnnotationFactory(task=first.task, created_at=timezone.now() + timedelta(minutes=1))
+    AssignmentFactory(
+        task=first.task, expert=second.author, state=Assignment.State.SUBMITTED, lease_until=None
+    )
+    accept(second)
+    result = send_back(survey=survey, by=reviewer, boxes=[(second.public_id, 0)])
+    assert result.batch
+    undo(batch=result.batch, by=reviewer)
+    assert accepted(second) == second
+    assert list(Annotation.objects.current()) == [second]
+    states = dict(Assignment.objects.values_list("expert", "state"))
+    assert states == {
+        first.author_id: Assignment.State.RETURNED,
+        second.author_id: Assignment.State.SUBMITTED,
+    }
 
 
 def test_a_label_that_is_retired_foreign_or_unknown_is_refused_and_nothing_is_done(

@@ -249,6 +249,18 @@ def test_relabelling_leads_back_to_the_same_page_with_a_way_to_undo(
     assert codes(accepted(answer)) == ["A", "A", "A"]
 
 
+def test_when_a_label_is_emptied_its_page_says_so_and_shows_no_other(
+    client: Client, survey: Survey, label: Label
+) -> None:
+    LabelFactory(survey=survey, code="B")
+    answer = answered(survey, label, boxes=1)
+    response = act(client, survey, action="relabel", code="B", box=ref(answer, 1), label="A")
+    text = client.get(response["Location"]).content.decode()
+    assert "Nothing left on this page" in text
+    assert 'name="box"' not in text
+    assert '<option value="A" selected>' in text
+
+
 def test_what_was_left_alone_is_told(client: Client, survey: Survey, label: Label) -> None:
     LabelFactory(survey=survey, code="B")
     first, second = answered(survey, label), answered(survey, label)

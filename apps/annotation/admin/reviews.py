@@ -1,9 +1,6 @@
 """What was decided on others' answers, and what contributors were told: to be looked at."""
 
-from typing import Any
-
 from django.contrib import admin
-from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -43,9 +40,6 @@ class ReviewAdmin(ReadOnlyAdmin):
         address = reverse("annotation:review_history", args=[review.task.survey.slug])
         return format_html('<a href="{}">{}</a>', address, str(review.batch)[:8])
 
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.has_perm("annotation.view_review"))
-
 
 @admin.register(ContributorNews)
 class ContributorNewsAdmin(ReadOnlyAdmin):
@@ -63,9 +57,3 @@ class ContributorNewsAdmin(ReadOnlyAdmin):
     def photo_shown(self, news: ContributorNews) -> SafeString:
         address = reverse("observations:photo", args=[news.photo.public_id])
         return format_html('<a href="{}">{}</a>', address, news.photo)
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.has_perm("annotation.view_review"))
-
-    def has_module_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)

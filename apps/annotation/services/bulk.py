@@ -188,9 +188,16 @@ def _undo_send_back(reviews: list[Review], tasks: Mapping[int, AnnotationTask], 
     ]
     pks = [review.task_id for review in undone]
     corrected = Annotation.objects.filter(supersedes=OuterRef("pk"))
-    Annotation.objects.filter(~Exists(corrected), task__in=pks).update(is_current=True)
+    # Answers that were sent back at another time stay so.
+    other_steps = Review.objects.filter(
+        task=OuterRef("task"),
+        kind=Review.Kind.SENT_BACK,
+        undone_at=None,
+        created_at__gte=OuterRef("created_at"),
+    ).exclude(pk__in=[review.pk for review in undone])
+    Annotation.objects.filter(~Exists(corrected), ~Exists(other_steps), task__in=pks).update(is_current=True)
     answered = Assignment.objects.filter(
-        Exists(Annotation.objects.filter(task=OuterRef("task"), author=OuterRef("expert"))),
+        Exists(Annotation.objects.current().filter(task=OuterRef("task"), author=OuterRef("expert"))),
         task__in=pks,
         state=Assignment.State.RETURNED,
     )
