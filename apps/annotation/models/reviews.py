@@ -51,7 +51,7 @@ class Review(models.Model):
 
 
 class ContributorNews(models.Model):
-    """ "An expert confirmed #1 and corrected #3": what a contributor is told of one accepted answer."""
+    """What a contributor is told of one accepted answer: "an expert confirmed #1 and corrected #3"."""
 
     contributor = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.CASCADE, related_name="photo_news", verbose_name=_("contributor")

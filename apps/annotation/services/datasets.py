@@ -116,7 +116,10 @@ def continue_freeze(freeze: DatasetFreeze) -> None:
 
 def _item(row: tuple[Any, ...]) -> FrozenItem:
     photo, annotation, split, group, file, sha256, width, height, licence, author, corners, codes = row
-    boxes = tuple(FrozenBox(*box, code) for box, code in zip(corners, codes, strict=True))
+    boxes = tuple(
+        FrozenBox(x_min, y_min, x_max, y_max, code)
+        for (x_min, y_min, x_max, y_max), code in zip(corners, codes, strict=True)
+    )
     return FrozenItem(
         photo, annotation, split, group, file, sha256, width, height, licence, author or "", boxes
     )

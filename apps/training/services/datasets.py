@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from django.contrib.auth.models import AbstractBaseUser
 from django.core.files.base import ContentFile
 from django.db import connection, transaction
 from django.db.models import Max
 
+from apps.accounts.models import User
 from apps.training.models import Dataset, DatasetItem, RegisteredModel
 from apps.training.models.datasets import Split
 
@@ -86,7 +86,7 @@ def create_dataset(
     labels: Sequence[str],
     items: Iterable[FrozenItem],
     registered_model: RegisteredModel | None = None,
-    created_by: AbstractBaseUser | None = None,
+    created_by: User | None = None,
 ) -> Dataset:
     """Freeze items, in the order of their photos' identifiers. The same content again is the same dataset.
 
