@@ -239,3 +239,18 @@ def test_the_page_takes_a_fixed_number_of_queries(client, survey, staff, django_
     client.force_login(staff)
     with django_assert_max_num_queries(12):
         assert client.get(address(survey)).status_code == 200
+
+
+def test_what_took_long_to_read_is_kept_for_some_minutes(client, survey, anna, bruno, staff, monkeypatch):
+    monkeypatch.setattr("apps.annotation.agreement_numbers._SLOW_S", -1)
+    compared(survey, anna, bruno)
+    client.force_login(staff)
+    first = client.get(address(survey)).context["numbers"]
+    compared(survey, anna, bruno)
+    again = client.get(address(survey)).context["numbers"]
+    assert again.read_at == first.read_at
+    assert again.together(Kind.EXPERTS).photos == 1
+    assert (
+        client.get(address(survey), {"from": "2020-01-01"}).context["numbers"].together(Kind.EXPERTS).photos
+        == 2
+    )

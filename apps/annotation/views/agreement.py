@@ -13,7 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from apps.accounts.models import User
-from apps.annotation.agreement_numbers import AgreementNumbers, Period
+from apps.annotation.agreement_numbers import Period, numbers_of
 from apps.annotation.agreement_page import agreement_page, csv_rows
 from apps.annotation.reliability_page import reliability_page
 from apps.annotation.services.policies import policy_of
@@ -33,7 +33,7 @@ def agreement(request: HttpRequest, slug: str) -> HttpResponse:
     period, errors = _period(request)
     if not errors and request.GET.get("format") == "csv":
         return _csv(survey, period, _user(request))
-    numbers = AgreementNumbers.read(survey, period)
+    numbers = numbers_of(survey, period)
     context = {
         "survey": survey,
         "policy": policy_of(survey),
@@ -57,7 +57,7 @@ def me(request: HttpRequest) -> HttpResponse:
 
 
 def _csv(survey: Survey, period: Period, reader: User) -> HttpResponse:
-    numbers = AgreementNumbers.read(survey, period)
+    numbers = numbers_of(survey, period)
     text = StringIO()
     writer = csv.writer(text)
     for row in csv_rows(numbers, survey=survey, reader=reader):
