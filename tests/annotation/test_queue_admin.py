@@ -243,3 +243,15 @@ def test_an_ended_lease_is_not_shown_as_a_hold(console: Client, survey: Survey) 
     Assignment.objects.update(lease_until=Now() - timedelta(minutes=1))
     text = console.get(reverse(LIST)).content.decode()
     assert not re.search("Dr. Gone", text)
+
+
+def test_a_failed_update_is_tried_again_as_a_new_one(console: Client, survey: Survey) -> None:
+    failed = [
+        QueueUpdate.objects.create(survey=survey, reason="promotion", status="failed") for _ in range(2)
+    ]
+    version = survey.registered_model.production_version
+    data = {"action": "try_again", "_selected_action": [update.pk for update in failed]}
+    response = console.post(reverse("admin:annotation_queueupdate_changelist"), data, follow=True)
+    assert response.status_code == 200
+    update = QueueUpdate.objects.exclude(status="failed").get()
+    assert (update.reason, update.model_version) == ("promotion", version)

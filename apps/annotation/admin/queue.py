@@ -30,6 +30,7 @@ from apps.annotation.services.curation import (
 from apps.annotation.services.ranking import request_update
 from apps.annotation.tasks.queue import update_queues
 from apps.common.admin_base import ReadOnlyAdmin, display
+from apps.common.leased import WorkStatus
 from apps.common.tasks import wake
 from apps.observations.admin.jobs import JobAdmin
 from apps.observations.models import Detection, Survey
@@ -304,6 +305,16 @@ class QueueUpdateAdmin(JobAdmin):
         row = request_update(survey=survey, reason=QueueUpdate.Reason.CURATOR, by=_curator(request))
         obj.pk, obj.survey = row.pk, row.survey
         obj._state.adding = False
+
+    def requeue(self, rows: QuerySet[Any]) -> int:
+        """A new update for each survey whose last one failed: the old rows tell what happened."""
+        failed = rows.filter(status=WorkStatus.FAILED).order_by("survey_id", "-pk").distinct("survey_id")
+        for update in failed.select_related("survey__registered_model"):
+            model = update.survey.registered_model
+            is_promotion = update.reason == QueueUpdate.Reason.PROMOTION
+            version = model.production_version if model and is_promotion else None
+            request_update(survey=update.survey, reason=update.reason, version=version)
+        return len(failed)
 
     def wake(self) -> None:
         wake(update_queues)
