@@ -215,6 +215,31 @@ def test_passing_on_what_is_answered_or_taken_changes_nothing():
     assert not Assignment.objects.filter(task=other, expert=expert).exists()
 
 
+def test_a_photo_deleted_meanwhile_is_told_as_one_that_is_no_longer_there():
+    task, expert = queued(drawing_survey()), ExpertFactory()
+    stale = AnnotationTask.objects.select_related("photo__model_version", "survey").get(pk=task.pk)
+    task.photo.delete()
+    with pytest.raises(LeaseLostError):
+        give(stale, expert, box())
+    with pytest.raises(LeaseLostError):
+        save_draft(task=stale, expert=expert, content=content(), base_version=0, client=uuid.uuid4())
+
+
+def test_an_answer_that_cannot_be_settled_is_not_kept(monkeypatch):
+    task, expert = queued(drawing_survey()), ExpertFactory()
+    save_draft(task=task, expert=expert, content=content(box()), base_version=0, client=uuid.uuid4())
+
+    def fail(**_kwargs):
+        raise RuntimeError("the machine died here")
+
+    monkeypatch.setattr("apps.annotation.services.answers.settle", fail)
+    with pytest.raises(RuntimeError), transaction.atomic():
+        give(task, expert, box())
+    assert not Annotation.objects.exists()
+    assignment = Assignment.objects.get()
+    assert (assignment.state, len(assignment.draft["boxes"])) == ("open", 1)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_same_answer_sent_by_many_threads_at_once_is_one():
     task, expert = queued(drawing_survey()), ExpertFactory()

@@ -186,8 +186,12 @@ def proposals_of(photo: Photo, version: ModelVersion | None) -> dict[int, ModelB
 
 
 def _locked(task: AnnotationTask) -> AnnotationTask:
+    """As it is now; raises `LeaseLostError` for a photo that was deleted meanwhile."""
     tasks = AnnotationTask.objects.select_for_update(of=("self",))
-    return tasks.select_related("photo__model_version", "survey").get(pk=task.pk)
+    locked = tasks.select_related("photo__model_version", "survey").filter(pk=task.pk).first()
+    if locked is None:
+        raise LeaseLostError("not_public")
+    return locked
 
 
 def _corrected(task: AnnotationTask, expert: User, supersedes: uuid.UUID | None) -> Annotation | None:
