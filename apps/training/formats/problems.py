@@ -98,11 +98,16 @@ class Problem:
     def as_json(self) -> dict[str, Any]:
         return {
             "code": self.code,
-            "file": self.file[:300],
-            "field": self.field[:100],
+            "file": _storable(self.file)[:300],
+            "field": _storable(self.field)[:100],
             "row": self.row,
-            "params": {name: str(value)[:200] for name, value in self.params.items()},
+            "params": {name: _storable(str(value))[:200] for name, value in self.params.items()},
         }
+
+
+def _storable(text: str) -> str:
+    """A database takes neither a NUL nor half a character; archives have both."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "?")
 
 
 class FormatError(Exception):

@@ -13,7 +13,14 @@ from typing import Any, BinaryIO, Final
 from apps.training.engine.pictures import PictureError, inspect
 from apps.training.formats.archive import DEFAULT_LIMITS, ReadArchive, ReadLimits
 from apps.training.formats.credits import Credit, read_credits
-from apps.training.formats.model import LabelledImage, LabelledSet, Split, is_file_name, split_named
+from apps.training.formats.model import (
+    LabelledImage,
+    LabelledSet,
+    Split,
+    is_file_name,
+    is_plain_text,
+    split_named,
+)
 from apps.training.formats.problems import FormatError, Problem, Problems, TooManyProblemsError
 
 MAX_MAGNITUDE: Final = 1e9
@@ -79,9 +86,9 @@ class Reading:
             image.height_px,
             image.boxes,
             image.split,
-            credit.licence,
-            credit.attribution,
-            credit.source_id,
+            plain(credit.licence),
+            plain(credit.attribution),
+            plain(credit.source_id),
         )
         if not is_file_name(image.file_name):
             self.problems.add("bad_file_name", file=path, value=image.file_name)
@@ -97,7 +104,7 @@ class Reading:
         if not self.images and not self.problems.found:
             self.problems.add("no_images")
         self.problems.raise_any()
-        return ReadSet(LabelledSet(labels, tuple(self.images), self.title).in_order(), self.pictures)
+        return ReadSet(LabelledSet(labels, tuple(self.images), plain(self.title)).in_order(), self.pictures)
 
 
 Reader = Callable[[Reading], tuple[str, ...]]
@@ -214,6 +221,11 @@ def whole_number(problems: Problems, value: object, *, file: str, field: str, ro
         problems.add("not_a_whole_number", file=file, field=field, row=row, value=found)
         return None
     return None if found is None else int(found)
+
+
+def plain(text: str) -> str:
+    """A name or a title without characters that no format and no database holds."""
+    return "".join(character for character in text if is_plain_text(character))
 
 
 def text_of(value: object) -> str:
