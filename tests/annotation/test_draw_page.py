@@ -9,11 +9,11 @@ from django.urls import reverse
 from playwright.sync_api import Browser, Page, expect
 
 from apps.accounts.models import User
-from apps.annotation.models import Annotation, AnnotationTask, Assignment, LabelProposal
+from apps.annotation.models import Annotation, AnnotationTask, Assignment, GoldenPhoto, LabelProposal
 from apps.observations.models import Comment, Survey
 from tests.annotation.browser import Hands, drawing_context, queued_photo
 from tests.annotation.drawing import drawing_survey
-from tests.annotation.factories import AnnotationFactory, ExpertFactory
+from tests.annotation.factories import AnnotatedBoxFactory, AnnotationFactory, ExpertFactory
 from tests.factories import UserFactory
 from tests.support.browser import accessibility_violations, chromium, is_wider_than_the_screen
 
@@ -209,6 +209,26 @@ def test_the_next_photo_comes_without_loading_the_page(
     expect(page.get_by_role("button", name="Send the correction")).to_be_visible()
 
 
+def test_the_next_picture_is_loaded_ahead_and_nobody_holds_it(
+    page: Page, hands: Hands, survey: Survey, task: AnnotationTask
+) -> None:
+    following = queued_photo(survey, seed=2, score=1)
+    address = reverse("observations:display", args=[following.photo.public_id])
+    with page.expect_response(f"**{address}"):
+        page.reload()
+    assert not Assignment.objects.filter(task=following).exists()
+
+
+def test_who_leaves_without_drawing_gives_the_photo_back(page: Page, hands: Hands) -> None:
+    page.get_by_role("link", name="Leave the drawing page").first.click()
+    page.wait_for_url(f"**{reverse('annotation:home')}")
+    for _ in range(50):  # it is sent after the page is gone
+        if Assignment.objects.get().state == "returned":
+            break
+        page.wait_for_timeout(100)
+    assert Assignment.objects.get().state == "returned"
+
+
 def test_an_answer_is_corrected_by_a_new_one(page: Page, hands: Hands, task: AnnotationTask) -> None:
     hands.press("s")
     sent_answer(page)
@@ -307,6 +327,24 @@ def test_refusals_of_the_server_name_the_box_and_keep_the_drawing(
     expect(page.locator('[data-notice="refused"]')).to_contain_text("Box 1")
     assert hands.count() == 2
     assert not Annotation.objects.exists()
+
+
+def test_a_known_answer_is_told_kindly(page: Page, hands: Hands, task: AnnotationTask) -> None:
+    """The same boxes under another label: both are told, without a mark."""
+    known = AnnotationFactory.create(task=task, author=None, origin="curator", is_empty=False, box_count=2)
+    for number, detection in enumerate(
+        task.photo.detections.filter(number__lte=2).order_by("number"), start=1
+    ):
+        AnnotatedBoxFactory.create(
+            annotation=known, number=number, label=detection.label,
+            x_min=detection.x_min, x_max=detection.x_max, y_min=detection.y_min, y_max=detection.y_max,
+        )  # fmt: skip
+    GoldenPhoto.objects.create(task=task, answer=known)
+    Assignment.objects.update(given_as="golden")
+    hands.press("j", "2")
+    send(page)
+    notice = page.locator('[data-notice="feedback"]')
+    expect(notice).to_contain_text("You found 2 of its 2 animals. 1 has another name there.")
 
 
 def test_nothing_waits(browser: Browser, live_server: Any, survey: Survey, expert: User) -> None:

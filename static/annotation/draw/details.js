@@ -1,6 +1,6 @@
 // Why this photo is here, and what people said about it.
 import { element } from "./dom.js";
-import { decimal, fill, gettext, ngettext, percent, timeOf } from "./texts.js";
+import { decimal, fill, gettext, ngettext, timeOf } from "./texts.js";
 
 const ROWS = 60;
 
@@ -64,23 +64,6 @@ export function showComments(details, comments, { onBox }) {
   }));
 }
 
-/** After a golden photo: what the known answer says, kindly. Counts only; no name, no place in a table. */
-export function feedbackText(feedback) {
-  const { matched = 0, missed = 0, extra = 0, mislabelled = 0 } = feedback;
-  if (feedback.text) return feedback.text;
-  const parts = [fill(ngettext("%(n)s animal as in the known answer", "%(n)s animals as in the known answer", matched), { n: matched })];
-  if (mislabelled) parts.push(fill(ngettext("%(n)s named differently", "%(n)s named differently", mislabelled), { n: mislabelled }));
-  if (missed) parts.push(fill(ngettext("%(n)s not drawn", "%(n)s not drawn", missed), { n: missed }));
-  if (extra) parts.push(fill(ngettext("%(n)s more than there", "%(n)s more than there", extra), { n: extra }));
-  const isAll = !missed && !extra && !mislabelled;
-  const lead = isAll
-    ? gettext("The photo you just sent had a known answer, and yours agrees with it.")
-    : gettext("The photo you just sent had a known answer. Thank you: it helps to weigh doubtful cases.");
-  return `${lead} ${parts.join(", ")}.`;
-}
-
 export function medianText(seconds) {
   return seconds ? fill(gettext("%(n)s s"), { n: Math.round(seconds) }) : "";
 }
-
-export { percent };

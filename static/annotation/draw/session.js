@@ -32,6 +32,7 @@ export class Session {
       if (isSeen) this.back();
       else page.keeper.save();
     });
+    for (const link of document.querySelectorAll("[data-back]")) link.addEventListener("click", () => this.giveBack());
     page.find("[data-skip-form]").addEventListener("submit", (event) => {
       if (event.submitter?.value !== "skip") return;
       const form = event.target;
@@ -106,6 +107,12 @@ export class Session {
       if (page.task?.id !== id) return;
       if (error.kind === "refused" || error.kind === "signed-out") page.keeper.failed(error);
     }
+  }
+
+  /** Who leaves without having drawn anything does not keep the photo from others for a quarter of an hour. */
+  giveBack() {
+    const { page } = this;
+    if (page.task && !page.task.my_annotation && page.keeper.state === "clean") page.api.release(page.task.id).catch(() => {});
   }
 
   lost() {

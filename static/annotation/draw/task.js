@@ -2,7 +2,7 @@
 import { Api, ApiError } from "./api.js";
 import { Clock } from "./clock.js";
 import { commandsOf } from "./commands.js";
-import { feedbackText, medianText, showComments, showWhy } from "./details.js";
+import { medianText, showComments, showWhy } from "./details.js";
 import { DraftKeeper } from "./drafts.js";
 import { Editor } from "./editor.js";
 import { Answer, Flow, contentOf, versionText } from "./flow.js";
@@ -245,7 +245,7 @@ class DrawingPage {
   }
 
   showFeedback(feedback) {
-    this.notices.show("feedback", { text: feedbackText(feedback), kind: "success", actions: [{ text: gettext("Close"), act: () => this.notices.hide("feedback") }] });
+    this.notices.show("feedback", { text: feedback.text, kind: "success", actions: [{ text: gettext("Close"), act: () => this.notices.hide("feedback") }] });
   }
 
   showRefusal(error) {
