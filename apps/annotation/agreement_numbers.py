@@ -194,4 +194,5 @@ _MONTHS: Final = f"SELECT c.kind, date_trunc('month', c.created_at), {_TOTALS} {
 def _fetch(statement: str, survey: Survey, period: Period) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement, {"survey": survey.pk, "start": period.start, "end": period.end})
-        return cursor.fetchall()
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows

@@ -83,9 +83,9 @@ class ConflictAdmin(ReadOnlyAdmin):
         answers = Annotation.objects.current().by_experts().filter(task=OuterRef("pk"))
         last = answers.order_by().values("task").annotate(at=Max("created_at")).values("at")
         rows: QuerySet[Any] = super().get_queryset(request)
-        return rows.filter(Q(answers__gt=0) | Q(state=_CONFLICT)).annotate(
-            unmatched=Subquery(boxes), answered_at=Subquery(last)
-        )
+        return rows.filter(  # type: ignore[no-any-return]
+            Q(answers__gt=0) | Q(state=_CONFLICT)
+        ).annotate(unmatched=Subquery(boxes), answered_at=Subquery(last))
 
     @display(description=_("photo"))
     def photo_shown(self, task: Conflict) -> SafeString:
@@ -108,7 +108,7 @@ class ConflictAdmin(ReadOnlyAdmin):
     def last_answer(self, task: Any) -> Any:
         return task.answered_at
 
-    def change_view(  # type: ignore[override]
+    def change_view(
         self, request: HttpRequest, object_id: str, *_args: Any, **_kwargs: Any
     ) -> HttpResponseBase:
         return never_cache(self.settle)(request, object_id)
@@ -123,7 +123,7 @@ class ConflictAdmin(ReadOnlyAdmin):
             return self._act(request, task)
         return self._page(request, task)
 
-    def _act(self, request: HttpRequest, task: Conflict) -> HttpResponse:
+    def _act(self, request: HttpRequest, task: AnnotationTask) -> HttpResponse:
         try:
             return self._decide(request, task)
         except AlreadySettledError as settled:
@@ -144,7 +144,7 @@ class ConflictAdmin(ReadOnlyAdmin):
             return self._page(request, task, chosen=chosen, undecided=undecided.rows, status=422)
         return HttpResponseRedirect(request.path)
 
-    def _decide(self, request: HttpRequest, task: Conflict) -> HttpResponse:
+    def _decide(self, request: HttpRequest, task: AnnotationTask) -> HttpResponse:
         """A version as it is, a choice in each row, or an answer to be drawn."""
         by, post = request.user, request.POST
         assert isinstance(by, User)
@@ -167,7 +167,7 @@ class ConflictAdmin(ReadOnlyAdmin):
     def _page(
         self,
         request: HttpRequest,
-        task: Conflict,
+        task: AnnotationTask,
         *,
         chosen: dict[int, str] | None = None,
         undecided: Any = (),

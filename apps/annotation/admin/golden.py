@@ -83,7 +83,7 @@ class GoldenPhotoAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)
-        return rows.annotate(
+        return rows.annotate(  # type: ignore[no-any-return]
             tries=Count("results"),
             sum_found=Sum("results__matched"),
             sum_named=Sum("results__mislabelled"),

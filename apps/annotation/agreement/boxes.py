@@ -46,4 +46,5 @@ def iou_rows(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float
     areas_a = (a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1])
     areas_b = (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
     union = areas_a[:, None] + areas_b[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    ious: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return ious

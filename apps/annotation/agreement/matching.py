@@ -148,7 +148,7 @@ def _assign(group: list[_Edge], first_labels: list[str], second_labels: list[str
     if len(rows) == 1 or len(columns) == 1:
         best = divmod(int(value.argmax()), len(columns))
         return [known[best]]
-    from scipy.optimize import linear_sum_assignment
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
     chosen = zip(*linear_sum_assignment(value, maximize=True), strict=True)
     return [known[at] for at in ((int(i), int(j)) for i, j in chosen) if at in known]

@@ -79,19 +79,19 @@ NOTHING_KNOWN = Reliability(0, 0, 0, 0, 0, 0.0)
 def choose_golden(*, tasks: Iterable[AnnotationTask], by: User) -> int:
     """Make the answer that counts of done photos a known one; gives how many are in use that were not."""
     pks = [task.pk for task in tasks]
-    done = AnnotationTask.objects.filter(
-        pk__in=pks, state=AnnotationTask.State.DONE, accepted__isnull=False
-    ).select_for_update(of=("self",))
+    done = AnnotationTask.objects.filter(pk__in=pks, state=AnnotationTask.State.DONE, accepted__isnull=False)
+    done = done.select_related("accepted").select_for_update(of=("self",))
     chosen = 0
     for task in done.order_by("pk"):
+        assert task.accepted is not None
         golden, is_new = GoldenPhoto.objects.get_or_create(
-            task=task, defaults={"answer_id": task.accepted_id, "added_by": by}
+            task=task, defaults={"answer": task.accepted, "added_by": by}
         )
         if is_new:
             chosen += 1
         elif not golden.is_active or golden.answer_id != task.accepted_id:
             chosen += not golden.is_active
-            golden.answer_id, golden.is_active = task.accepted_id or 0, True
+            golden.answer, golden.is_active = task.accepted, True
             golden.save(update_fields=["answer", "is_active"])
     return chosen
 
@@ -212,9 +212,12 @@ def reliability_table(
         GoldenResult.objects.filter(golden__task__survey=survey) if survey else GoldenResult.objects.all()
     )
     sums = results.order_by().values("expert").annotate(photos=Count("pk"), **_SUMS)
-    rows = list(sums.order_by("-photos", "expert")[:limit])
+    rows: list[dict[str, Any]] = list(sums.order_by("-photos", "expert")[:limit])  # type: ignore[arg-type]
     people = User.objects.in_bulk([row["expert"] for row in rows if row["expert"]])
-    return [(people.get(row.pop("expert")), Reliability(**row)) for row in rows]
+    return [
+        (people.get(row["expert"] or 0), Reliability(row["photos"], *(row[name] for name in _SUMS)))
+        for row in rows
+    ]
 
 
 _SUMS = {name: Sum(name) for name in ("matched", "mislabelled", "missed", "extra", "iou_sum")}

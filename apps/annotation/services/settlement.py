@@ -50,7 +50,7 @@ def accept(task: AnnotationTask, answer: Annotation) -> None:
     if before:
         GoldenPhoto.objects.filter(task=task, answer=before).update(answer=answer)
     transaction.on_commit(
-        partial(  # type: ignore[arg-type]  # Django forgets what it returns
+        partial(
             annotation_accepted.send_robust,
             sender=AnnotationTask,
             task_id=task.pk,
