@@ -1,8 +1,10 @@
 """Labels that experts propose: made once, accepted with all their boxes, or refused."""
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.db import connection
 
 from apps.annotation.models import AnnotatedBox, Annotation, AnnotationTask, LabelProposal
 from apps.annotation.services.answers import Answer, submit_answer
@@ -104,6 +106,36 @@ def test_an_accepted_name_is_its_label_from_then_on(survey, curator):
     later = give(queued(survey), ExpertFactory(), drawn(proposed_label="MITE"))
     box = later.boxes.get()
     assert (box.label.code, box.label_proposal) == ("MITE", None)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_answers_sent_while_a_name_is_accepted_get_the_label_too():
+    survey, curator = drawing_survey(), UserFactory(is_staff=True)
+    tasks = [queued(survey) for _ in range(7)]
+    give(tasks[0], ExpertFactory(), drawn(proposed_label="Mite"))
+    proposal = LabelProposal.objects.get()
+
+    def answer(task):
+        try:
+            give(task, ExpertFactory(), drawn(proposed_label="mite"))
+        finally:
+            connection.close()
+
+    def accept():
+        try:
+            accept_proposal(proposal=proposal, by=curator, **NEW)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as threads:
+        jobs = [threads.submit(answer, task) for task in tasks[1:4]]
+        jobs.append(threads.submit(accept))
+        jobs += [threads.submit(answer, task) for task in tasks[4:]]
+        for job in jobs:
+            job.result()
+    counting = AnnotatedBox.objects.filter(annotation__accepted_for__isnull=False)
+    assert set(counting.values_list("label__code", "label_proposal")) == {("MITE", None)}
+    assert counting.count() == 7
 
 
 def test_nothing_is_decided_twice(survey, curator):

@@ -24,7 +24,7 @@ from apps.annotation.answer_rules import (
     emptiness,
 )
 from apps.annotation.models import AnnotatedBox, Annotation, AnnotationTask, Assignment
-from apps.annotation.services.labels import label_proposals
+from apps.annotation.services.labels import hold_proposals, label_proposals
 from apps.annotation.services.leases import LeaseLostError, hold, open_assignment, skip
 from apps.annotation.services.settlement import settle
 from apps.observations.models import Detection, Label, Photo
@@ -76,6 +76,7 @@ def submit_answer(*, task: AnnotationTask, expert: User, answer: Answer) -> Subm
 
     Raises `InvalidAnswerError`, `SupersededError`, `KeyReusedError` or `LeaseLostError`, and then keeps nothing.
     """
+    hold_proposals(survey_id=task.survey_id, boxes=answer.boxes)
     task = _locked(task)
     sent_before = Annotation.objects.filter(author=expert, key=answer.key).first()
     if sent_before:

@@ -36,6 +36,21 @@ def label_proposals(*, survey: Survey, names: Collection[str], by: User | None) 
     return {name: _known(survey, name) or _propose(survey, name, by) for name in sorted(names)}
 
 
+def hold_proposals(*, survey_id: int, boxes: Any) -> None:
+    """Keep the pending proposals that unread boxes name from being decided until the transaction ends.
+
+    Always before a photo is locked, as deciding does it: an answer never slips through with a name that became a label
+    meanwhile, and neither waits for the other for ever.
+    """
+    items = boxes if isinstance(boxes, list) else []
+    texts = (item.get("proposed_label") for item in items if isinstance(item, dict))
+    names = {" ".join(text.split()).lower() for text in texts if isinstance(text, str) and text.strip()}
+    if names:
+        pending = LabelProposal.objects.filter(survey=survey_id, status=LabelProposal.Status.PENDING)
+        named = pending.annotate(folded=Lower("name")).filter(folded__in=names).order_by("pk")
+        list(named.select_for_update(of=("self",), no_key=True).values_list("pk", flat=True))
+
+
 @transaction.atomic
 def accept_proposal(
     *, proposal: LabelProposal, by: User, existing: Label | None = None, **fields: Any
