@@ -187,8 +187,3 @@ def _lease_end(policy: AnnotationPolicy) -> CombinedExpression:
 
 def _whole(pk: int) -> Assignment:
     return Assignment.objects.select_related("task__photo__observation", "task__survey", "expert").get(pk=pk)
-
-
-def extend(assignment: Assignment) -> Assignment:
-    """A new full lease on what the expert still holds, or could take again. Raises `LeaseLostError`."""
-    return hold(assignment.task, assignment.expert, assignment.given_as)

@@ -12,7 +12,6 @@ from apps.annotation.services import selection
 from apps.annotation.services.groups import GroupBook
 from apps.annotation.services.leases import (
     LeaseLostError,
-    extend,
     held_by,
     hold,
     open_assignment,
@@ -31,7 +30,6 @@ __all__ = [
     "LeaseLostError",
     "QueueState",
     "enqueue_photos",
-    "extend",
     "hold",
     "missing_photos",
     "next_task",
