@@ -133,7 +133,7 @@ def _groups(edges: list[_Edge]) -> list[list[_Edge]]:
 
 def _assign(group: list[_Edge], first_labels: list[str], second_labels: list[str]) -> list[_Edge]:
     """The best pairing within a group. SciPy is loaded for groups of 2 x 2 and more: most photos have none, and loading it
-    takes a third of a second and 30 MB.
+    takes longer than all the rest.
     """
     rows = sorted({i for i, _j, _iou in group})
     columns = sorted({j for _i, j, _iou in group})
