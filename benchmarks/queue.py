@@ -1,8 +1,9 @@
 """The experts' queue at 100,000 photos, beside what the database needs at least for the same rows.
 
 `queue: ranking` puts the whole queue in order (reads all class scores, scores, writes) beside a plain `UPDATE ... FROM` of
-the same columns of the same rows. `queue: next photo` gives an expert their next photo beside a plain `SELECT` of
-the first row by score. The two sides take turns in the same scratch database.
+the same columns of the same rows. `queue: next photo` gives an expert their next photo, with all that must be looked at for
+it, beside two plain `SELECT`s: the first row by score, and the comparison of one hash with all others. The sides
+take turns in the same scratch database.
 """
 
 import json
@@ -20,7 +21,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 PHOTOS, QUICK = 100_000, 10_000
 ROUNDS, GIVEN = 3, 40
 RANKING_TARGET = 10.0
-NEXT_TARGET_MS = 150.0
+NEXT_TARGET = 10.0
 
 
 def run(quick: bool) -> list[dict[str, Any]]:  # noqa: FBT001  (the signature of all benchmarks)
@@ -65,13 +66,13 @@ def measure(photos: int) -> list[dict[str, Any]]:
         {
             "name": "queue: next photo",
             "ratio": round(giving["next"] / giving["plain"], 2),
-            "target": None,
+            "target": NEXT_TARGET,
             "better": "lower",
-            "holds": giving["next"] < NEXT_TARGET_MS,
+            "holds": giving["next"] < NEXT_TARGET * giving["plain"],
             "photos": photos,
             "next_ms": round(giving["next"], 1),
             "peek_ms": round(giving["peek"], 1),
-            "plain_select_ms": round(giving["plain"], 1),
+            "plain_selects_ms": round(giving["plain"], 1),
             "admin_list_ms": round(giving["list"], 1),
             "near_duplicates_ms": round(enqueueing["duplicates"], 1),
         },
@@ -140,6 +141,11 @@ def plain_select() -> None:
             " ORDER BY score DESC, id LIMIT 1"
         )
         cursor.fetchall()
+        cursor.execute(
+            "SELECT id FROM annotation_annotationtask WHERE survey_id = 1"
+            " AND bit_count((perceptual_hash # 1234567890123)::bit(64)) <= 6"
+        )
+        cursor.fetchall()
 
 
 def seek_duplicates() -> None:
@@ -148,7 +154,7 @@ def seek_duplicates() -> None:
     from apps.annotation.services.policies import policy_of
     from benchmarks.queue_data import SURVEY
 
-    looks = AnnotationTask.objects.order_by("?").values_list("perceptual_hash", flat=True)[0]
+    looks = AnnotationTask.objects.order_by("pk").values_list("perceptual_hash", flat=True)[7]
     Duplicates(policy_of(SURVEY)).of(looks)
 
 
