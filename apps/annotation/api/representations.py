@@ -11,6 +11,7 @@ import numpy as np
 from django.db.models import DurationField, ExpressionWrapper, F
 from django.db.models.functions import Now
 from django.urls import reverse
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from apps.accounts.models import User
@@ -296,10 +297,10 @@ def _aggregate_text(task: AnnotationTask, policy: AnnotationPolicy, count: int) 
     if task.arm == Arm.CONTROL:
         return _("Drawn at random, whatever the model thinks: it measures whether the order helps.")
     names = {
-        "value": f"{task.uncertainty:.2f}",
+        "value": number_format(task.uncertainty, 2),
         "n": count,
         "k": min(policy.top_k, count),
-        "low": f"{policy.doubtful_below:.2f}",
+        "low": number_format(policy.doubtful_below, 2),
     }
     if not count:
         return _("The model found no animal: queued with an uncertainty of %(value)s.") % names
