@@ -10,7 +10,7 @@ from django.contrib.sessions.models import Session
 from django.core.cache import cache
 from django.urls import reverse
 from django.utils import timezone
-from playwright.sync_api import Browser, BrowserContext, Error, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Error, Page, Route, expect
 
 from apps.accounts.models import User
 from apps.annotation.models import Annotation, AnnotationTask, Assignment
@@ -178,6 +178,25 @@ def test_an_answer_whose_receipt_was_lost_is_not_given_twice(
     assert Annotation.objects.count() == 1
 
 
+def test_nothing_is_drawn_into_an_answer_that_is_on_its_way(
+    context: BrowserContext, task: AnnotationTask
+) -> None:
+    """It would be in no answer: the page waits, and goes on where the answer does not arrive."""
+    page, hands = opened(context, task)
+    held: list[Route] = []
+    page.route("**/submit/", lambda route: held.append(route))  # noqa: PLW0108 - a builtin is not taken
+    hands.press("j")
+    with page.expect_request("**/submit/"):
+        hands.press("s")
+    hands.draw(400, 400, 480, 470)
+    hands.press("Delete", "2", "u", "n")
+    assert [box["label"] for box in hands.boxes()] == ["CER", "CER"]
+    held.pop().abort()
+    expect(page.get_by_text("Not sent yet: there is no connection.")).to_be_visible()
+    hands.draw(400, 400, 480, 470)
+    assert hands.count() == 3
+
+
 def test_an_ended_session_keeps_all_and_goes_on_after_signing_in(
     context: BrowserContext, live_server: Any, task: AnnotationTask, expert: User
 ) -> None:
@@ -237,6 +256,24 @@ def test_two_versions_are_asked_about_and_nothing_is_overwritten(
     if choice == "Take the other one":
         hands.press("Control+z")
         assert {box["label"] for box in hands.boxes()} == {"ISO"}
+
+
+def test_an_answer_from_a_window_that_did_not_see_the_newest_drawing_is_asked_about(
+    browser: Browser, live_server: Any, context: BrowserContext, task: AnnotationTask, expert: User
+) -> None:
+    """Another device has drawn on since: sending here would throw that away."""
+    page, hands = opened(context, task)
+    with drawing_context(browser, live_server.url, expert) as other:
+        _, elsewhere = opened(other, task)
+        elsewhere.draw(400, 400, 480, 470)
+        elsewhere.is_saved()
+        hands.press("s")
+        expect(page.get_by_role("dialog", name="Two versions of your drawing")).to_be_visible()
+        assert not Annotation.objects.exists()
+        page.get_by_role("button", name="Take the other one").click()
+        hands.press("s")
+        expect(page.locator("[data-waiting]")).to_be_visible(timeout=10_000)
+    assert Annotation.objects.get().box_count == 3
 
 
 def test_a_version_drawn_offline_and_one_from_elsewhere_are_asked_about_after_reopening(

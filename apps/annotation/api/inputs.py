@@ -143,6 +143,10 @@ class AnswerInput(ExpertInput):
     supersedes = IdField(
         allow_null=True, default=None, help_text=_("Your own answer that this one corrects.")
     )
+    base_version = WholeNumberField(min_value=0, max_value=_MAX_VERSION, allow_null=True, default=None)
+    client = IdField(
+        allow_null=True, default=None, help_text=_("Made by the window, so that another one can tell.")
+    )
     next = FlagField(default=False, help_text=_("Also give the next photo."))
 
 

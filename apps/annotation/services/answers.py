@@ -62,6 +62,8 @@ class Answer:
     seconds: float = 0.0
     model_version: str | None = None
     supersedes: uuid.UUID | None = None
+    base_version: int | None = None
+    client: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ class Submitted:
 def submit_answer(*, task: AnnotationTask, expert: User, answer: Answer) -> Submitted:
     """Keep an answer for good; the same key again gives the same annotation.
 
-    Raises `InvalidAnswerError`, `SupersededError`, `KeyReusedError` or `LeaseLostError`, and then keeps nothing.
+    Raises `InvalidAnswerError`, `SupersededError`, `KeyReusedError`, `LeaseLostError` or, where a draft is there that the
+    sender has not seen, `DraftConflictError`; and then keeps nothing.
     """
     hold_proposals(survey_id=task.survey_id, boxes=answer.boxes)
     task = _locked(task)
@@ -86,6 +89,7 @@ def submit_answer(*, task: AnnotationTask, expert: User, answer: Answer) -> Subm
     before = _corrected(task, expert, answer.supersedes)
     assignment = take_up(task=task, expert=expert)
     version, proposals, boxes = _checked(task, answer)
+    _require_seen(assignment, answer)
     annotation = Annotation(
         task=task,
         author=expert,
@@ -208,6 +212,16 @@ def _corrected(task: AnnotationTask, expert: User, supersedes: uuid.UUID | None)
         detail = _("This is no answer of yours to this photo.")
         raise InvalidAnswerError([Wrong("supersedes", "unknown_annotation", detail)])
     raise SupersededError(current)
+
+
+def _require_seen(assignment: Assignment, answer: Answer) -> None:
+    """The draft goes with the answer: what another window drew since this one looked is not thrown away unseen."""
+    draft = assignment.draft
+    if draft is None or answer.base_version is None or assignment.draft_version <= answer.base_version:
+        return
+    is_same = draft["boxes"] == draft_boxes(answer.boxes) and draft["is_empty"] == answer.is_empty
+    if assignment.draft_client != answer.client and not is_same:
+        raise DraftConflictError(assignment)
 
 
 def _may_settle(task: AnnotationTask, expert: User) -> bool:

@@ -119,11 +119,15 @@ export class Flow {
     }
     this.isSending = true;
     page.sending(true);
+    page.gestures.drop();
+    page.editor.isLocked = true; // what is drawn while the answer travels would be in no answer
     try {
       await page.keeper.inFlight;
       const sent = await page.api.submit(page.task.id, await this.body());
       await this.accepted(sent);
     } catch (error) {
+      page.setLocked(false);
+      page.panel.chosen();
       if (!(error instanceof ApiError)) throw error;
       this.notSent(error);
     } finally {
@@ -139,7 +143,7 @@ export class Flow {
     const { boxes, is_empty, seconds } = page.read();
     return {
       key: page.keeper.submitKey, boxes, is_empty, seconds, model_version: page.keeper.modelVersion,
-      supersedes: page.task.my_annotation?.id ?? null, next: true,
+      supersedes: page.task.my_annotation?.id ?? null, base_version: page.keeper.base, client: page.client, next: true,
     };
   }
 
@@ -179,6 +183,10 @@ export class Flow {
       page.keeper.failed(error);
     } else if (error.code === "lease_lost") {
       page.keeper.failed(error);
+    } else if (error.code === "draft_conflict") {
+      page.keeper.isDirty = true;
+      page.keeper.failed(error);
+      if (page.keeper.state === "saved") setTimeout(() => this.submit()); // the same boxes in another order
     } else if (error.code === "superseded") {
       page.notices.show("refused", {
         text: error.problem.detail || gettext("A newer answer of yours is there already."), kind: "error", isUrgent: true,

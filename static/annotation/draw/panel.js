@@ -39,8 +39,10 @@ export class Panel {
 
   listen() {
     const { uncertain, note, weakInput, weakList } = this.parts;
-    uncertain.addEventListener("change", () => this.editor.setUncertain(uncertain.checked));
-    note.addEventListener("input", () => this.editor.setNote(note.value.slice(0, 500)));
+    uncertain.addEventListener("change", () => this.editor.isLocked ? this.chosen() : this.editor.setUncertain(uncertain.checked));
+    note.addEventListener("input", () => {
+      if (!this.editor.isLocked) this.editor.setNote(note.value.slice(0, 500));
+    });
     note.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && !event.ctrlKey && !event.metaKey) this.leave();
     });
