@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import IO, Any, cast
 
@@ -15,6 +16,10 @@ from django.http.multipartparser import MultiPartParserError
 from django.utils.translation import gettext as _
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser, DataAndFiles
+
+from apps.common.problems import FieldProblem, Problem
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class StrictJSONParser(BaseParser):
@@ -171,15 +176,28 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_unstorable_text(data: Any) -> None:
-    """NUL and lone surrogates are valid JSON that no database stores. Iterative: depth is the sender's choice."""
-    waiting = [data]
+    """NUL and lone surrogates are valid JSON that no database stores. Iterative: depth is the sender's choice.
+
+    The first one is named as `boxes[3].note`, with its row.
+    """
+    waiting: list[tuple[Any, str, int | None]] = [(data, "", None)]
     while waiting:
-        item = waiting.pop()
+        item, place, row = waiting.pop()
         if isinstance(item, dict):
-            waiting += [*item, *item.values()]
+            for name, value in reversed(item.items()):
+                if _is_storable(name):
+                    waiting.append((value, f"{place}.{name}"[-200:] if place else name[:200], row))
+                else:
+                    waiting.append((name, place, row))
         elif isinstance(item, list):
-            waiting += item
-        elif isinstance(item, str) and (
-            "\0" in item or any("\ud800" <= letter <= "\udfff" for letter in item)
-        ):
-            raise ParseError(_("The text contains characters that cannot be stored."))
+            for number, value in reversed(list(enumerate(item))):
+                if isinstance(value, dict | list | str):
+                    waiting.append((value, f"{place}[{number}]", number if row is None else row))
+        elif isinstance(item, str) and not _is_storable(item):
+            detail = _("The text contains characters that cannot be stored.")
+            problem = FieldProblem(place or None, "control", detail, row)
+            raise Problem(status=400, code="parse_error", detail=detail, errors=[problem])
+
+
+def _is_storable(text: str) -> bool:
+    return "\0" not in text and (text.isascii() or not _SURROGATE.search(text))

@@ -164,6 +164,14 @@ def test_what_is_no_json_is_a_problem(caller, task, content):
     assert response.json()["code"] == "parse_error"
 
 
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_text_that_cannot_be_stored_is_named_by_its_row_and_field(caller, task, text):
+    boxes = [box(), box(note=text)]
+    sent = {"key": str(uuid.uuid4()), "boxes": boxes}
+    response = caller.post(path(task, "submit"), json.dumps(sent), content_type="application/json")
+    assert refused(response) == [("boxes[1].note", 1, "control")]
+
+
 @pytest.mark.parametrize("body", ["[]", "3", "null", "NaN", '"x"', '[{"key": 1}]'])
 def test_a_body_of_another_kind_is_refused(caller, task, body):
     for action in ("submit", "skip", "lease", "release"):

@@ -163,6 +163,8 @@ def test_what_makes_no_sense_in_the_address_is_the_default(
         {"before": "x"},
         {"label": "proposal:x"},
         {"label": "no-such"},
+        {"label": "\0"},
+        {"label": "\0", "source": "model", "sort": "\0", "after": "\0"},
         {"sort": "x", "n": "1000000", "source": "x"},
         {"after": "1,-4"},
     ):
@@ -294,6 +296,18 @@ def test_what_cannot_be_done_is_told_and_the_choice_stays(
     text = response.content.decode()
     assert 'role="alert"' in text
     assert text.count(" checked>") == sum(box.startswith(str(answer.public_id)) for box in boxes)
+    assert accepted(answer) == answer
+
+
+def test_a_nul_in_a_form_breaks_nothing(client: Client, survey: Survey, label: Label) -> None:
+    answer = answered(survey, label)
+    response = act(client, survey, box=ref(answer, 1), code="B\0", label="\0")
+    assert response.status_code == 422
+    response = act(client, survey, box=ref(answer, 1), action="send_back", note="a\0b", label="\0")
+    assert response.status_code == 302
+    batch = Review.objects.get(note="ab").batch
+    undo = client.post(reverse("annotation:review_undo", args=[survey.slug, batch]), {"label": "\0"})
+    assert undo.status_code == 302
     assert accepted(answer) == answer
 
 

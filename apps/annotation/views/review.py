@@ -59,7 +59,7 @@ def experts_only(view: View[P]) -> View[P]:
 @require_safe
 def review(request: HttpRequest, slug: str) -> HttpResponse:
     survey = get_object_or_404(Survey, slug=slug)
-    return _grid_page(request, survey, request.GET.dict())
+    return _grid_page(request, survey, {key: _text(value) for key, value in request.GET.items()})
 
 
 def _grid_page(
@@ -83,23 +83,36 @@ def _grid_page(
 _KEPT = ("label", "source", "sort", "n", "after", "before")
 
 
+def _kept(request: HttpRequest) -> dict[str, str]:
+    """The state of the grid that a form came from."""
+    return {key: text for key in _KEPT if (text := _text(request.POST.get(key, "")))}
+
+
+def _text(value: Any) -> str:
+    """No database takes a NUL, and none was typed."""
+    return str(value).replace("\0", "")
+
+
 @require_POST
 @experts_only
 def review_act(request: HttpRequest, slug: str) -> HttpResponse:
     """Relabel or send back what is chosen, then show the same page of the grid."""
     survey = get_object_or_404(Survey, slug=slug)
     chosen = request.POST.getlist("box")
-    query = {key: request.POST.get(key, "") for key in _KEPT if request.POST.get(key)}
+    query = _kept(request)
     try:
         boxes = [_box_ref(text) for text in chosen]
         if request.POST.get("action") == "send_back":
             result = send_back(
-                survey=survey, by=_user(request), boxes=boxes, note=request.POST.get("note", "").strip()
+                survey=survey,
+                by=_user(request),
+                boxes=boxes,
+                note=_text(request.POST.get("note", "")).strip(),
             )
             text = _told_sent_back(result)
         else:
             result = relabel_boxes(
-                survey=survey, by=_user(request), boxes=boxes, code=request.POST.get("code", "")
+                survey=survey, by=_user(request), boxes=boxes, code=_text(request.POST.get("code", ""))
             )
             text = _told_relabelled(result)
     except ReviewRefusedError as refused:
@@ -131,8 +144,7 @@ def review_undo(request: HttpRequest, slug: str, batch: uuid.UUID) -> HttpRespon
         messages.success(request, text)
     if request.POST.get("back") == "history":
         return redirect("annotation:review_history", slug)
-    query = {key: request.POST.get(key, "") for key in _KEPT if request.POST.get(key)}
-    return redirect(f"{reverse('annotation:review', args=[survey.slug])}?{urlencode(query)}")
+    return redirect(f"{reverse('annotation:review', args=[survey.slug])}?{urlencode(_kept(request))}")
 
 
 @never_cache

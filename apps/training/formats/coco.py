@@ -305,11 +305,11 @@ def _read_boxes(
     boxes: dict[int, list[LabelledBox]] = {}
     seen: set[int] = set()
     for row, entry in _rows(reading, document, "annotations", file):
-        if (number := entry.get("id")) is not None:
-            if number in seen if isinstance(number, int) else True:
-                problems.add("id_twice", file=file, field="annotations.id", row=row, value=str(number)[:40])
-            else:
-                seen.add(number)
+        if entry.get("id") is not None:
+            own = whole_number(problems, entry["id"], file=file, field="annotations.id", row=row)
+            if own is not None and own in seen:
+                problems.add("id_twice", file=file, field="annotations.id", row=row, value=own)
+            seen |= {own} - {None}
         image_id, label_id = (
             whole_number(problems, entry.get(key), file=file, field=f"annotations.{key}", row=row)
             for key in ("image_id", "category_id")

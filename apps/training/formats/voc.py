@@ -129,13 +129,16 @@ def read(reading: Reading) -> tuple[str, ...]:
             roots[name] = root
     labels = _labels(reading, roots)
     taken = set()
+    unread = set(files)
     for name, root in roots.items():
         with listed(reading):
             taken.add(_read_document(reading, root, name, labels, splits))
+            unread.discard(name)
     for path in archive.pictures():
         if path not in taken and path.startswith("JPEGImages/"):
             wanted = f"Annotations/{PurePosixPath(path).stem}.xml"
-            problems.add("no_annotations", file=path, wanted=wanted)
+            if wanted not in unread:  # what is wrong with those is listed already
+                problems.add("no_annotations", file=path, wanted=wanted)
     return labels
 
 
@@ -163,6 +166,8 @@ def _labels(reading: Reading, roots: dict[str, ET.Element]) -> tuple[str, ...]:
         return labels
     names = {_text(item, "name") for root in roots.values() for item in root.iterfind("object")}
     labels = tuple(sorted(names - {""}))
+    if not roots:
+        return ()  # none of them could be read, which is listed already
     check_labels(labels, reading.problems, field="name")
     return labels
 

@@ -131,15 +131,47 @@ def _load_yaml(archive: ReadArchive, name: str) -> dict[str, Any]:
     text = archive.read(name, limit=_YAML_BYTES).decode("utf-8-sig", errors="replace")
     try:
         _check_events(text, name)
-        document = yaml.safe_load(text)
+        document = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
     except RecursionError as error:
         raise failed("too_deep", name) from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates such as 2026-99-99
+    except _KeyTwiceError as error:
+        raise failed("id_twice", name, field=error.key[:40], row=error.line, value=error.key[:40]) from error
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         raise failed("not_yaml", name, line=mark.line + 1 if mark else "?") from error
     if not isinstance(document, dict):
         raise failed("not_an_object", name)
     return document
+
+
+class _Loader(yaml.SafeLoader):
+    """Tells the line of a value that is not what its tag says, and of a key that is there twice."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 (inherited)
+        try:
+            return super().construct_object(node, deep)
+        except (
+            ValueError,
+            LookupError,
+            AttributeError,
+            TypeError,
+        ) as error:  # `!!bool x`, `!!int ''`, 2026-99-99
+            raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        seen: set[str] = set()
+        for key, _value in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise _KeyTwiceError(key)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+class _KeyTwiceError(Exception):
+    def __init__(self, key: yaml.ScalarNode) -> None:
+        super().__init__(key.value)
+        self.key, self.line = key.value, key.start_mark.line + 1
 
 
 def _check_events(text: str, file: str) -> None:
@@ -168,6 +200,9 @@ def _labels(names: object, reading: Reading, file: str) -> tuple[str, ...]:
         names = [names[key] for key in range(len(names))]
     if not isinstance(names, list):
         raise failed("no_labels", file, field="names")
+    for row, name in enumerate(names, start=1):
+        if name is None or isinstance(name, bool):  # `no` without quotes is false: whose name was it?
+            problems.add("bad_label", file=file, field="names", row=row, value=str(name))
     labels = tuple(name if isinstance(name, str) else str(name) for name in names)
     check_labels(labels, problems, file=file)
     return labels

@@ -77,6 +77,15 @@ def test_a_wrong_yolo_row_is_named(row, found):
         ("names: !!python/object/apply:os.system ['true']", "not_yaml"),
         ("names: " + "[" * 5_000, "too_deep"),
         ("names: [' ', b]", "bad_label"),
+        ("names: [a, no]", "bad_label"),
+        ("names: [a, ~]", "bad_label"),
+        ("names: {0: a, 0: b}", "id_twice"),
+        ("names: !!bool x", "not_yaml"),
+        ("names: !!int ''", "not_yaml"),
+        ("names: !!float ''", "not_yaml"),
+        ("names: !!timestamp x", "not_yaml"),
+        ("names: !!map [a]", "not_yaml"),
+        ("names: 2026-99-99", "not_yaml"),
     ],
 )
 def test_a_wrong_yolo_description_is_refused(text, code):
@@ -100,7 +109,10 @@ def test_a_yolo_picture_without_a_label_file_shows_no_animal():
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (lambda d: d["annotations"][1].update(bbox=[1, 2, float("nan"), 4]), ("not_finite", "NaN", None)),
+        (
+            lambda d: d["annotations"][1].update(bbox=[1, 2, float("nan"), 4]),
+            ("not_finite", "annotations.bbox.width", 2),
+        ),
         (lambda d: d["annotations"][1].update(bbox=[1, 2, -3, 4]), ("negative", "annotations.bbox.width", 2)),
         (lambda d: d["annotations"][1].update(bbox=[1, 2, 0, 4]), ("zero_area", "annotations.bbox.x_max", 2)),
         (lambda d: d["annotations"][1].update(bbox=[-1, 2, 5, 4]), ("outside", "annotations.bbox.x_min", 2)),
@@ -125,6 +137,8 @@ def test_a_yolo_picture_without_a_label_file_shows_no_animal():
         ),
         (lambda d: d["annotations"][1].update(image_id=9), ("unknown_image", "annotations.image_id", 2)),
         (lambda d: d["annotations"][1].update(id=1), ("id_twice", "annotations.id", 2)),
+        (lambda d: d["annotations"][1].update(id="x"), ("not_a_number", "annotations.id", 2)),
+        (lambda d: d["images"][0].update(width=float("nan")), ("not_finite", "images.width", 1)),
         (lambda d: d["annotations"][1].update(iscrowd=1), ("crowd", "annotations.iscrowd", 2)),
         (lambda d: d["annotations"][1].update(score=2), ("outside", "annotations.score", 2)),
         (lambda d: d["annotations"].append(3), ("not_an_object", "annotations", 3)),
@@ -182,6 +196,11 @@ def test_coco_splits_must_have_the_same_categories_in_the_same_order():
 )
 def test_a_wrong_voc_document_is_named(old, new, found):
     assert found in problems(voc(old, new), "voc")
+
+
+def test_a_voc_picture_whose_document_cannot_be_read_is_not_told_to_have_none():
+    found = problems(voc("</annotation>", ""), "voc")
+    assert [code for code, _field, _row in found] == ["not_xml"]
 
 
 def test_voc_lists_that_contradict_each_other_are_named():
