@@ -165,6 +165,20 @@ def test_a_label_that_is_missing_can_be_proposed(page: Page, hands: Hands) -> No
     assert LabelProposal.objects.get().name == "Folsomia candida"
 
 
+def test_a_proposed_label_is_that_of_new_boxes_until_another_is_chosen(page: Page, hands: Hands) -> None:
+    page.get_by_label("Search a label").fill("Folsomia candida")
+    page.get_by_role("option", name="Propose “Folsomia candida” as a new label").click()
+    expect(page.get_by_label("Search a label")).to_have_value("Folsomia candida")
+    hands.draw(400, 400, 480, 470)
+    hands.press("Escape")
+    hands.drag(20, 20, 90, 90)
+    hands.press("2", "Escape")
+    hands.drag(500, 20, 590, 90)
+    assert [box["proposed_label"] for box in hands.boxes()] == ["", "", "Folsomia candida", "", ""]
+    hands.press("Control+z", "Control+z")
+    assert [box["proposed_label"] for box in hands.boxes()][2:] == ["Folsomia candida"] * 2
+
+
 def test_confirmed_empty_is_an_answer_of_its_own(page: Page, hands: Hands) -> None:
     hands.press("Control+a", "Delete")
     send(page)

@@ -20,6 +20,7 @@ export class Editor {
     this.tool = "select";
     this.pointerType = "mouse";
     this.label = null;
+    this.proposed = ""; // a name that the survey lacks, for new boxes as `label` is
     this.isLocked = false;
   }
 
@@ -32,6 +33,7 @@ export class Editor {
     this.scene.hidden = new Set();
     this.preview = this.frame = this.pointedKey = this.cross = null;
     this.label = label;
+    this.proposed = "";
   }
 
   // --- What is in hand -----------------------------------------------------------------------------------
@@ -101,7 +103,7 @@ export class Editor {
   // --- Edits ---------------------------------------------------------------------------------------------
   draw(first, last) {
     const box = cutTo(this.scene.photo, between(first, last));
-    const key = this.answer.add({ ...box, label: this.label });
+    const key = this.answer.add({ ...box, label: this.label, proposed_label: this.proposed });
     this.select([key], { isQuiet: true });
     this.on.drew(key);
     return key;
@@ -157,10 +159,12 @@ export class Editor {
 
   relabel(code) {
     this.label = code;
+    this.proposed = "";
     return this.answer.change(this.selection, () => ({ label: code, proposed_label: "" }), "relabel");
   }
 
   proposeLabel(name) {
+    this.proposed = name;
     return this.answer.change(this.selection, () => ({ proposed_label: name }), "relabel");
   }
 

@@ -114,7 +114,7 @@ export class Panel {
     this.list.choose(editor.selection);
     parts.inspector.hidden = boxes.length === 0;
     if (!boxes.length) {
-      this.picker.show(gettext("Label of new boxes"), editor.label);
+      this.picker.show(gettext("Label of new boxes"), editor.label, editor.proposed);
       return;
     }
     const [first] = boxes;
