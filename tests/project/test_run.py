@@ -127,7 +127,10 @@ def test_one_command_starts_everything_heals_what_is_killed_and_leaves_nothing(c
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
         time.sleep(1)
-        wait_until(first.is_well, seconds=90, what="well again")
+        try:
+            wait_until(first.is_well, seconds=180, what="well again")
+        except AssertionError as error:
+            pytest.fail(f"{error}\n{first.text()[-4000:]}")
         assert "starting it again" in first.text()
     finally:
         supervisor = [p for p, c in processes_of(checkout).items() if "bin/up" in c and "make" not in c]
