@@ -255,3 +255,21 @@ def test_a_failed_update_is_tried_again_as_a_new_one(console: Client, survey: Su
     assert response.status_code == 200
     update = QueueUpdate.objects.exclude(status="failed").get()
     assert (update.reason, update.model_version) == ("promotion", version)
+
+
+@pytest.mark.parametrize(
+    "query", [{"state": "\0"}, {"arm__exact": "\0"}, {"q": "\0"}, {"survey__id__exact": "x"}]
+)
+def test_an_address_that_no_database_understands_breaks_no_list(
+    console: Client, query: dict[str, str]
+) -> None:
+    assert console.get(reverse(LIST), query).status_code in (200, 302)
+
+
+@pytest.mark.parametrize("key", ["\0", "x", "9" * 30])
+def test_a_ticked_row_that_cannot_be_one_is_left_out(console: Client, key: str) -> None:
+    task = AnnotationTask.objects.get(survey=queued([0.5]))
+    sent = {"action": "set_aside", "_selected_action": [key, str(task.pk)], "index": "0"}
+    assert console.post(reverse(LIST), sent).status_code == 302
+    task.refresh_from_db()
+    assert task.state == AnnotationTask.State.SET_ASIDE
