@@ -58,6 +58,7 @@ def test_the_list_shows_what_is_to_be_decided_and_what_was(console, django_asser
         page = console.get(reverse(LIST)).content.decode()
     assert address(task) in page
     assert address(settled) not in page
+    assert reverse("annotation:agreement", args=[task.survey.slug]) in page
     page = console.get(reverse(LIST), {"decision": "settled"}).content.decode()
     assert address(settled) in page
     assert address(task) not in page

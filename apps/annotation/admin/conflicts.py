@@ -36,8 +36,10 @@ from apps.annotation.services.conflicts import (
 )
 from apps.annotation.services.leases import LeaseLostError
 from apps.common.admin_base import ReadOnlyAdmin, display
+from apps.observations.models import Survey
 
 PERMISSION = "annotation.add_review"
+_SURVEYS_LINKED = 50
 _CONFLICT = AnnotationTask.State.CONFLICT
 
 
@@ -70,6 +72,7 @@ class ConflictAdmin(ReadOnlyAdmin):
     ordering = ("-pk",)
     identity_lookups = {"uuid": "photo__public_id", "number": "pk"}
     search_help_text = _("The photo's identifier (UUID)")
+    list_before_template = "admin/annotation/conflict_head.html"
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm(PERMISSION))
@@ -86,6 +89,10 @@ class ConflictAdmin(ReadOnlyAdmin):
         return rows.filter(  # type: ignore[no-any-return]
             Q(answers__gt=0) | Q(state=_CONFLICT)
         ).annotate(unmatched=Subquery(boxes), answered_at=Subquery(last))
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        surveys = Survey.objects.order_by("slug")[:_SURVEYS_LINKED]
+        return super().changelist_view(request, {**(extra_context or {}), "surveys": surveys})
 
     @display(description=_("photo"))
     def photo_shown(self, task: Conflict) -> SafeString:
