@@ -112,7 +112,7 @@ class DatasetExportAdmin(JobAdmin):
         """A survey's finds as they are now: public ones only, so small enough to be written while one waits."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        survey = get_object_or_404(Survey, slug=request.GET.get("survey", ""))
+        survey = get_object_or_404(Survey, slug=request.GET.get("survey", "").replace("\0", ""))
         kind = request.GET.get("kind", "answers")
         target = tempfile.TemporaryFile()  # noqa: SIM115  (closed by the response)
         try:

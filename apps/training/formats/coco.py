@@ -309,7 +309,8 @@ def _read_boxes(
             own = whole_number(problems, entry["id"], file=file, field="annotations.id", row=row)
             if own is not None and own in seen:
                 problems.add("id_twice", file=file, field="annotations.id", row=row, value=own)
-            seen |= {own} - {None}
+            if own is not None:
+                seen.add(own)
         image_id, label_id = (
             whole_number(problems, entry.get(key), file=file, field=f"annotations.{key}", row=row)
             for key in ("image_id", "category_id")

@@ -160,7 +160,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
         seen: set[str] = set()
-        for key, _value in node.value if isinstance(node, yaml.MappingNode) else ():
+        for key, _value in node.value if node.id == yaml.MappingNode.id else ():
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     raise _KeyTwiceError(key)
