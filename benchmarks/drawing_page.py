@@ -76,9 +76,11 @@ def _page() -> bytes:
     import django
 
     django.setup()
+    from django.conf import settings
     from django.contrib.auth.models import AnonymousUser
     from django.template.loader import render_to_string
     from django.test import RequestFactory
+    from django.test.utils import override_settings
 
     request = RequestFactory().get("/annotate/plates/draw/")
     request.user = AnonymousUser()
@@ -92,7 +94,12 @@ def _page() -> bytes:
         "sign_in": "/page",
     }
     config = {"user": "bench", "survey": "plates", "task": None, "api": "/api/v1/annotation/", "pages": pages}
-    return render_to_string("annotation/task.html", {"survey": survey, "config": config}, request).encode()
+    # A checkout that never ran the site has no list of hashed names.
+    plain = {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+    with override_settings(STORAGES=settings.STORAGES | plain):
+        return render_to_string(
+            "annotation/task.html", {"survey": survey, "config": config}, request
+        ).encode()
 
 
 class _Answers:
