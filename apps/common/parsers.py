@@ -47,7 +47,7 @@ class StrictJSONParser(BaseParser):
             raise ParseError(_("The JSON is nested too deeply.")) from error
         except ValueError as error:
             raise ParseError(_("This is not valid JSON.")) from error
-        _refuse_unstorable_text(data)
+        _refuse_unstorable_text(data, tells_row=self.names_odd_numbers)
         return data
 
 
@@ -175,10 +175,10 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return names
 
 
-def _refuse_unstorable_text(data: Any) -> None:
+def _refuse_unstorable_text(data: Any, *, tells_row: bool) -> None:
     """NUL and lone surrogates are valid JSON that no database stores. Iterative: depth is the sender's choice.
 
-    The first one is named as `boxes[3].note`, with its row.
+    The first one is named as `boxes[3].note`, with its row where answers have rows.
     """
     waiting: list[tuple[Any, str, int | None]] = [(data, "", None)]
     while waiting:
@@ -195,7 +195,7 @@ def _refuse_unstorable_text(data: Any) -> None:
                     waiting.append((value, f"{place}[{number}]", number if row is None else row))
         elif isinstance(item, str) and not _is_storable(item):
             detail = _("The text contains characters that cannot be stored.")
-            problem = FieldProblem(place or None, "control", detail, row)
+            problem = FieldProblem(place or None, "control", detail, row if tells_row else None)
             raise Problem(status=400, code="parse_error", detail=detail, errors=[problem])
 
 
