@@ -1,7 +1,7 @@
-"""What the agreement page adds up, in three queries however many comparisons there are."""
+"""What the agreement page adds up, in four queries however many comparisons there are."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,6 +28,15 @@ Pair = tuple[int | None, int | None]
 
 
 @dataclass(slots=True)
+class LabelSums:
+    """Of one label: a matched pair counts under both its labels, a box without a partner under its own."""
+
+    iou_sum: float = 0.0
+    missed: int = 0
+    extra: int = 0
+
+
+@dataclass(slots=True)
 class Numbers:
     """Sums over comparisons. `missed` and `extra` are those of the first against the second."""
 
@@ -37,6 +46,7 @@ class Numbers:
     extra: int = 0
     iou_sum: float = 0.0
     confusion: Counter[tuple[str, str]] = field(default_factory=Counter)
+    label_sums: defaultdict[str, LabelSums] = field(default_factory=lambda: defaultdict(LabelSums))
 
     def add(self, other: "Numbers") -> None:
         self.photos += other.photos
@@ -45,11 +55,22 @@ class Numbers:
         self.extra += other.extra
         self.iou_sum += other.iou_sum
         self.confusion.update(other.confusion)
+        for label, sums in other.label_sums.items():
+            self.add_label(label, sums.iou_sum, sums.missed, sums.extra)
+
+    def add_label(self, label: str, iou_sum: float, missed: int, extra: int) -> None:
+        sums = self.label_sums[label]
+        sums.iou_sum += iou_sum
+        sums.missed += missed
+        sums.extra += extra
 
     def turned(self) -> "Numbers":
         """Seen from the second."""
         labels = Counter({(b, a): n for (a, b), n in self.confusion.items()})
-        return Numbers(self.photos, self.matched, self.extra, self.missed, self.iou_sum, labels)
+        turned = Numbers(self.photos, self.matched, self.extra, self.missed, self.iou_sum, labels)
+        for label, sums in self.label_sums.items():
+            turned.add_label(label, sums.iou_sum, sums.extra, sums.missed)
+        return turned
 
     @property
     def mean_iou(self) -> float | None:
@@ -80,6 +101,10 @@ class Numbers:
     def boxes_of(self, label: str) -> int:
         """Matched boxes that either called so."""
         return sum(n for pair, n in self.confusion.items() if label in pair)
+
+    def mean_iou_of(self, label: str) -> float | None:
+        boxes = self.boxes_of(label)
+        return self.label_sums[label].iou_sum / boxes if boxes else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +138,8 @@ class AgreementNumbers:
             pairs[kind][first, second] = Numbers(*sums)
         for kind, first, second, one, other, n in _fetch(_LABELS, survey, period):
             pairs[kind][first, second].confusion[one, other] += n
+        for kind, first, second, label, *sums in _fetch(_BY_LABEL, survey, period):
+            pairs[kind][first, second].add_label(label, *sums)
         months: dict[str, list[Moment]] = {kind: [] for kind in Kind.values}
         for kind, month, *sums in _fetch(_MONTHS, survey, period):
             months[kind].append(Moment(month, Numbers(*sums)))
@@ -187,6 +214,12 @@ _LABELS: Final = (
     "SELECT c.kind, c.first_expert_id, c.second_expert_id, pair->>0, pair->>1, sum((pair->>2)::int)"
     + _FROM.format(labels="CROSS JOIN LATERAL jsonb_array_elements(c.label_pairs) pair")
     + "GROUP BY 1, 2, 3, 4, 5"
+)
+_BY_LABEL: Final = (
+    "SELECT c.kind, c.first_expert_id, c.second_expert_id, label.key, "
+    "sum((label.value->>0)::float8), sum((label.value->>1)::int), sum((label.value->>2)::int)"
+    + _FROM.format(labels="CROSS JOIN LATERAL jsonb_each(c.by_label) label")
+    + "GROUP BY 1, 2, 3, 4"
 )
 _MONTHS: Final = f"SELECT c.kind, date_trunc('month', c.created_at), {_TOTALS} {_FROM.format(labels='')} GROUP BY 1, 2 ORDER BY 2"
 

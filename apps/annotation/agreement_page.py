@@ -56,8 +56,14 @@ class Line:
 class LabelLine:
     label: Label | str
     boxes: int
+    iou: float | None
+    alone: int
+    """Boxes that one of two experts has and the other lacks."""
     among: Kappa
     model_boxes: int
+    model_iou: float | None
+    only_model: int
+    only_expert: int
     model: Kappa
 
     @property
@@ -192,12 +198,18 @@ def person_lines(numbers: AgreementNumbers, kind: str, names: Names, reader: Use
 def label_lines(among: Numbers, model: Numbers, names: Names) -> list[LabelLine]:
     """For each label "this one" against "any other", the commonest first."""
     codes = {code for sums in (among, model) for pair in sums.confusion for code in pair}
+    codes |= {code for sums in (among, model) for code in sums.label_sums}
     lines = [
         LabelLine(
             label=names.label(code),
             boxes=among.boxes_of(code),
+            iou=among.mean_iou_of(code),
+            alone=among.label_sums[code].missed + among.label_sums[code].extra,
             among=_pooled(one_against_rest(among.confusion, code)),
             model_boxes=model.boxes_of(code),
+            model_iou=model.mean_iou_of(code),
+            only_model=model.label_sums[code].missed,
+            only_expert=model.label_sums[code].extra,
             model=cohen_kappa(one_against_rest(model.confusion, code)),
         )
         for code in codes
@@ -281,15 +293,19 @@ def csv_rows(numbers: AgreementNumbers, *, survey: Survey, reader: User) -> Iter
             kind.value, line.name, line.other, "", *counts, *map(_rounded, measures), *_kappa_cells(line.kappa),
             "fleiss" if is_fleiss else "cohen",
         ]  # fmt: skip
-    for one in label_lines(together, numbers.together(Kind.MODEL), names):
+    model = numbers.together(Kind.MODEL)
+    for one in label_lines(together, model, names):
         code = one.label.code if isinstance(one.label, Label) else one.label
-        for kind, boxes, kappa, how in (
-            (Kind.EXPERTS, one.boxes, one.among, "fleiss"),
-            (Kind.MODEL, one.model_boxes, one.model, "cohen"),
+        for kind, sums, kappa, how in (
+            (Kind.EXPERTS, together, one.among, "fleiss"),
+            (Kind.MODEL, model, one.model, "cohen"),
         ):
-            if boxes:
+            boxes, alone = sums.boxes_of(code), sums.label_sums[code]
+            if boxes or alone.missed or alone.extra:
+                counts = [boxes, alone.missed, alone.extra]
                 cells = [_rounded(kappa.observed), *_kappa_cells(kappa), how]
-                yield [kind.value, _("All experts"), "", code, "", boxes, "", "", "", "", *cells]
+                iou = _rounded(sums.mean_iou_of(code))
+                yield [kind.value, _("All experts"), "", code, "", *counts, "", iou, *cells]
 
 
 def _pooled_line(sums: Numbers) -> Line:

@@ -254,3 +254,18 @@ def test_what_took_long_to_read_is_kept_for_some_minutes(client, survey, anna, b
         client.get(address(survey), {"from": "2020-01-01"}).context["numbers"].together(Kind.EXPERTS).photos
         == 2
     )
+
+
+def test_each_label_has_its_overlap_and_the_boxes_that_one_alone_saw(client, survey, anna, bruno, staff):
+    compared(survey, anna, bruno, by_label={"CER": [2.1, 1, 0], "ISO": [0, 0, 2]})
+    compared(survey, anna, None, kind=Kind.MODEL, by_label={"CER": [2.7, 4, 5]})
+    client.force_login(staff)
+    page = client.get(address(survey)).context["page"]
+    lines = {line.label.code: line for line in page.labels}
+    assert (lines["CER"].iou, lines["CER"].alone) == (pytest.approx(0.7), 1)
+    assert (lines["CER"].model_iou, lines["CER"].only_model, lines["CER"].only_expert) == (
+        pytest.approx(0.9),
+        4,
+        5,
+    )
+    assert (lines["ISO"].boxes, lines["ISO"].iou, lines["ISO"].alone) == (0, None, 2)

@@ -134,3 +134,14 @@ def test_a_thousand_boxes_that_all_overlap_are_matched_too():
     began = time.process_time()
     assert len(match(many, others, min_iou=0.5)) == 1_000
     assert time.process_time() - began < 8
+
+
+@given(labelled, labelled)
+def test_what_is_told_of_each_label_adds_up_to_the_whole(one, other):
+    found = compare(one, other, min_iou=0.3)
+    assert sum(missed for _iou, missed, _extra in found.by_label.values()) == found.missed
+    assert sum(extra for _iou, _missed, extra in found.by_label.values()) == found.extra
+    assert all(missed >= 0 and extra >= 0 for _iou, missed, extra in found.by_label.values())
+    for label, (iou_sum, _missed, _extra) in found.by_label.items():
+        boxes = sum(n for a, b, n in found.label_pairs if label in (a, b))
+        assert 0.3 * boxes - 1e-9 <= iou_sum <= boxes + 1e-9

@@ -255,6 +255,8 @@ def test_answers_are_compared_with_each_other_the_consensus_and_the_model():
     assert (experts.first_expert, experts.second_expert) == (anna, bruno), "always in the same direction"
     assert (experts.matched, experts.missed, experts.extra) == (2, 0, 0)
     assert experts.label_pairs == [["CER", "CER", 2]]
+    assert experts.by_label["CER"][1:] == [experts.missed, experts.extra]
+    assert experts.by_label["CER"][0] == pytest.approx(experts.iou_sum)
     assert experts.iou_sum == pytest.approx(1 + 18 / 22)
     with_consensus = AnswerComparison.objects.filter(kind=Kind.CONSENSUS)
     assert {row.first_expert for row in with_consensus} == {anna, bruno}
@@ -270,6 +272,7 @@ def test_one_answer_is_compared_with_the_model_alone():
     say(task, box(1, label="ISO"), model_version=str(task.photo.model_version))
     (row,) = AnswerComparison.objects.all()
     assert (row.kind, row.label_pairs, row.missed) == ("model", [["ISO", "CER", 1]], 1)
+    assert row.by_label == {"CER": [row.iou_sum, 1, 0], "ISO": [row.iou_sum, 0, 0]}
 
 
 def test_comparisons_of_a_corrected_answer_are_replaced():

@@ -39,6 +39,8 @@ class Comparison:
     iou_sum: float
     label_pairs: tuple[tuple[str, str, int], ...]
     """Label of first, label of second, number of matched boxes; sorted."""
+    by_label: dict[str, tuple[float, int, int]]
+    """Sum of the IoU of matched pairs that either calls so, missed and extra boxes of this label."""
 
     @property
     def same_label(self) -> int:
@@ -74,7 +76,24 @@ def compare(first: LabelledBoxes, second: LabelledBoxes, *, min_iou: float) -> C
         extra=len(first) - len(pairs),
         iou_sum=sum(pair.iou for pair in pairs),
         label_pairs=tuple((a, b, n) for (a, b), n in sorted(labels.items())),
+        by_label=_by_label(first, second, pairs),
     )
+
+
+def _by_label(
+    first: LabelledBoxes, second: LabelledBoxes, pairs: list[Pair]
+) -> dict[str, tuple[float, int, int]]:
+    iou_sums: Counter[str] = Counter()
+    for pair in pairs:
+        for label in {first.labels[pair.first], second.labels[pair.second]}:
+            iou_sums[label] += pair.iou  # type: ignore[assignment]  # a Counter of floats adds as well
+    extra, missed = Counter(first.labels), Counter(second.labels)
+    extra.subtract(first.labels[pair.first] for pair in pairs)
+    missed.subtract(second.labels[pair.second] for pair in pairs)
+    return {
+        label: (float(iou_sums[label]), missed[label], extra[label])
+        for label in sorted({*first.labels, *second.labels})
+    }
 
 
 def _sorted_keys(boxes: LabelledBoxes, order: list[int]) -> list[tuple[object, ...]]:

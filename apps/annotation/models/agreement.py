@@ -42,6 +42,10 @@ class AnswerComparison(models.Model):
     extra = models.PositiveIntegerField()
     iou_sum = models.FloatField()
     label_pairs = models.JSONField(default=list)
+    by_label = models.JSONField(
+        default=dict,
+        help_text="{code: [sum of IoU, missed, extra]}; a matched pair counts under both its labels.",
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

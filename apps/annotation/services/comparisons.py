@@ -61,6 +61,7 @@ def _measure(row: AnswerComparison, given: AnswerSet) -> AnswerComparison:
     found = compare(sets[row.first_id], _second(row, given, sets), min_iou=given.min_iou)
     row.matched, row.missed, row.extra = found.matched, found.missed, found.extra
     row.iou_sum, row.label_pairs = found.iou_sum, [list(pair) for pair in found.label_pairs]
+    row.by_label = {label: list(sums) for label, sums in found.by_label.items()}
     return row
 
 
