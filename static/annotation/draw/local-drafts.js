@@ -9,7 +9,7 @@ export class LocalDrafts {
   constructor(user, { databases = globalThis.indexedDB, storage = safeStorage() } = {}) {
     this.user = user;
     this.storage = storage;
-    this.opened = databases ? open(databases).catch(() => null) : Promise.resolve(null);
+    this.opened = databases ? openPatiently(databases).catch(() => null) : Promise.resolve(null);
     this.pending = new Map(); // task -> the newest draft that is not yet in the database
     this.writing = null;
   }
@@ -85,6 +85,19 @@ export class LocalDrafts {
   }
 }
 
+/** Right after a crash the browser may still be closing what the crashed page had open. */
+async function openPatiently(databases, tries = 4) {
+  for (;;) {
+    try {
+      return await open(databases);
+    } catch (error) {
+      tries -= 1;
+      if (!tries) throw error;
+      await new Promise((done) => setTimeout(done, 150));
+    }
+  }
+}
+
 function open(databases) {
   return new Promise((done, failed) => {
     const asked = databases.open(DATABASE, 1);
@@ -96,7 +109,7 @@ function open(databases) {
 
 function request(database, mode, act) {
   return new Promise((done, failed) => {
-    const transaction = database.transaction(STORE, mode);
+    const transaction = database.transaction(STORE, mode, { durability: "strict" }); // done means on the disk
     const asked = act(transaction.objectStore(STORE));
     transaction.oncomplete = () => done(asked.result);
     transaction.onabort = transaction.onerror = () => failed(transaction.error);
