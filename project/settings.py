@@ -204,6 +204,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": JOB_SWEEP_SECONDS,
         "options": {"expires": JOB_SWEEP_SECONDS},
     },
+    "sweep-training": {
+        "task": "apps.training.tasks.sweep",
+        "schedule": JOB_SWEEP_SECONDS,
+        "options": {"expires": JOB_SWEEP_SECONDS},
+    },
     "sweep-annotation": {
         "task": "apps.annotation.tasks.sweep",
         "schedule": JOB_SWEEP_SECONDS,
@@ -230,6 +235,8 @@ IS_PUBLIC_STORE = is_public_store(STORAGE_URL)
 # How workers load weights: (path, *, sha256, cache_dir) -> Detector. Tests without a model name a stand-in.
 DETECTOR_LOADER = "apps.training.engine.detector.load_detector"
 MODEL_CACHE_DIR = Path(env.str("MODEL_CACHE_DIR", str(STATE_DIR / "models")))
+# Working files of training: pictures as they were fetched, checkpoints. Nothing in it is missed when it is gone.
+TRAINING_DIR = Path(env.str("TRAINING_DIR", str(STATE_DIR / "training")))
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", str(STATE_DIR / "static")))
 STATICFILES_DIRS = [BASE_DIR / "static"]

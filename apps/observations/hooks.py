@@ -6,19 +6,15 @@ They register functions when their app is ready:
     photo_panels.register(news_for_contributor)
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Literal, NamedTuple
 
-import structlog
 from django.http import HttpRequest
 
 from apps.accounts.models import User
+from apps.common.hooks import Hook
 from apps.observations.models import Photo
-
-logger = structlog.get_logger(__name__)
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class Panel(NamedTuple):
@@ -35,37 +31,6 @@ class BoxMark:
     kind: Literal["confirmed", "corrected", "removed"]
     text: str
     """A short sentence in the reader's language. Plain text: it is escaped."""
-
-
-class Hook(Generic[P, R]):
-    """Functions of other apps, asked in the order in which they registered."""
-
-    def __init__(self) -> None:
-        self._functions: list[Callable[P, R]] = []
-
-    def register(self, function: Callable[P, R]) -> Callable[P, R]:
-        """May be used as a decorator; registering twice is the same as once."""
-        if function not in self._functions:
-            self._functions.append(function)
-        return function
-
-    def unregister(self, function: Callable[P, R]) -> None:
-        self._functions.remove(function)
-
-    def answers(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
-        """The answer of each; the error of any is the caller's."""
-        for function in list(self._functions):
-            yield function(*args, **kwargs)
-
-    def sound_answers(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
-        """As `answers`, but one that breaks is logged and left out: for pages, which are whole without it."""
-        for function in list(self._functions):
-            try:
-                answer = function(*args, **kwargs)
-            except Exception:
-                logger.exception("hook_failed", hook=f"{function.__module__}.{function.__qualname__}")
-            else:
-                yield answer
 
 
 photo_panels: Hook[[HttpRequest, Photo], Panel | tuple[str, dict[str, Any]] | None] = Hook()

@@ -27,7 +27,7 @@ from apps.observations.models import Survey
 from apps.training.formats import FormatError, coco
 from apps.training.models import Dataset, DatasetExport
 from apps.training.services.exports import NOTHING_LEFT, holds_withdrawn, request_dataset_export
-from apps.training.tasks import pack_dataset_exports
+from apps.training.tasks.exports import pack_dataset_exports
 
 
 class DatasetExportForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptable at run time

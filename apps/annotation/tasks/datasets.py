@@ -5,7 +5,6 @@ from apps.annotation.services.datasets import continue_freeze
 from apps.annotation.services.imports import continue_next_import, discard_failed_imports
 from apps.common.leased import LeasedWorkQuerySet, kept_lease
 from apps.common.tasks import is_awake, send_once, task
-from apps.training.tasks import sweep_dataset_exports
 
 IMPORT_SECONDS = 300.0
 
@@ -40,4 +39,3 @@ def sweep_datasets() -> None:
     if imports.claimable().exists():
         send_once(import_waiting)
     discard_failed_imports()
-    sweep_dataset_exports()

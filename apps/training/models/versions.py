@@ -40,6 +40,11 @@ class ModelVersion(models.Model):
         CANDIDATE = "candidate", _("Candidate")
         PRODUCTION = "production", _("In production")
         ARCHIVED = "archived", _("Archived")
+        REFUSED = "refused", _("Refused")
+
+    class Origin(models.TextChoices):
+        TRAINED = "trained", _("trained here")
+        IMPORTED = "imported", _("came from outside")
 
     registered_model = models.ForeignKey(
         RegisteredModel, models.PROTECT, related_name="versions", verbose_name=_("registered model")
@@ -60,6 +65,24 @@ class ModelVersion(models.Model):
         null=True,
         editable=False,
         help_text=_("Median long side of the boxes it was trained on, at native scale."),
+    )
+    origin = models.CharField(
+        _("origin"), max_length=10, choices=Origin, default=Origin.IMPORTED, editable=False
+    )
+    parent = models.ForeignKey(
+        "self",
+        models.PROTECT,
+        null=True,
+        related_name="children",
+        editable=False,
+        verbose_name=_("fine-tuned from"),
+    )
+    unusable_reason = models.CharField(
+        _("why it cannot be loaded"),
+        max_length=500,
+        blank=True,
+        editable=False,
+        help_text=_("Workers could not load it; it is not promoted again."),
     )
     metrics = models.JSONField(_("metrics"), default=dict, editable=False)
     card = models.TextField(_("model card (Markdown)"), blank=True, editable=False)

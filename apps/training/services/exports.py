@@ -45,7 +45,7 @@ def request_dataset_export(
     *, dataset: Dataset, kind: str, leaves_out_noncommercial: bool = False, by: AbstractBaseUser | None = None
 ) -> DatasetExport:
     """Have a dataset packed. One that is kept or under way in this shape is given again."""
-    from apps.training.tasks import pack_dataset_exports  # tasks call services
+    from apps.training.tasks.exports import pack_dataset_exports  # tasks call services
 
     wanted = {"dataset": dataset, "format": kind, "leaves_out_noncommercial": leaves_out_noncommercial}
     kept = DatasetExport.objects.filter(

@@ -1,4 +1,4 @@
-"""Wake-ups for the model factory's background work."""
+"""Wake-ups for packing datasets."""
 
 from apps.common.tasks import is_awake, send_once, task
 from apps.training.models import DatasetExport
