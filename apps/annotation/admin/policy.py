@@ -85,7 +85,11 @@ class PolicyAdmin(FastAdmin):
         (
             _("Test and training"),
             {
-                "fields": (("control_fraction", "validation_share"), "train_after", ("given", "seed")),
+                "fields": (
+                    ("control_fraction", "validation_share"),
+                    ("train_after", "trains_by_itself"),
+                    ("given", "seed"),
+                ),
                 "description": _(
                     "Arm and split of a photo are drawn when it is queued and never change; new shares count for "
                     "photos queued from now on."

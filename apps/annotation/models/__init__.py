@@ -5,7 +5,7 @@ from apps.annotation.models.answers import AnnotatedBox, Annotation, LabelPropos
 from apps.annotation.models.crops import Crop, CropSheet, LabelLook
 from apps.annotation.models.jobs import DatasetFreeze, DatasetImport, QueueUpdate
 from apps.annotation.models.policy import AnnotationPolicy
-from apps.annotation.models.reviews import ContributorNews, Review
+from apps.annotation.models.reviews import ContributorNews, Review, Thanks
 from apps.annotation.models.tasks import AnnotationTask, Arm, Assignment, GroupKey, PhotoGroup
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "PhotoGroup",
     "QueueUpdate",
     "Review",
+    "Thanks",
 ]

@@ -97,6 +97,11 @@ class AnnotationPolicy(models.Model):
     train_after = models.PositiveIntegerField(
         _("accepted answers before a training"), default=50, validators=[MinValueValidator(1)]
     )
+    trains_by_itself = models.BooleanField(
+        _("train when there are so many"),
+        default=True,
+        help_text=_("Else trainings start on a curator's word only."),
+    )
     control_given = models.PositiveIntegerField(default=0, editable=False)
     active_given = models.PositiveIntegerField(default=0, editable=False)
     ranked_version = models.ForeignKey(

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from apps.annotation.models.answers import Annotation
 from apps.annotation.models.tasks import AnnotationTask
 from apps.observations.models import Photo
+from apps.training.models import ModelVersion
 
 
 class Review(models.Model):
@@ -70,3 +71,28 @@ class ContributorNews(models.Model):
 
     def __str__(self) -> str:
         return str(self.photo)
+
+
+class Thanks(models.Model):
+    """Somebody's photos taught a version that went into production: told once, whatever number of photos it was."""
+
+    contributor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, related_name="thanks", verbose_name=_("contributor")
+    )
+    version = models.ForeignKey(
+        ModelVersion, models.CASCADE, related_name="thanks", verbose_name=_("model version")
+    )
+    photos = models.PositiveIntegerField(_("photos"))
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    mailed_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        verbose_name = _("thanks to a contributor")
+        verbose_name_plural = _("thanks to contributors")
+        constraints = [models.UniqueConstraint(fields=["contributor", "version"], name="thanked_once")]
+        indexes = [
+            models.Index(fields=["contributor", "id"], condition=Q(mailed_at=None), name="thanks_to_mail")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.contributor}: {self.version}"

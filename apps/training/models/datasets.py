@@ -93,6 +93,7 @@ class DatasetItem(models.Model):
     is_withdrawn = models.BooleanField(
         _("withdrawn"), default=False, help_text=_("The photo was deleted after the dataset was frozen.")
     )
+    withdrawn_at = models.DateTimeField(_("withdrawn at"), null=True, editable=False)
 
     class Meta:
         verbose_name = _("dataset item")

@@ -9,15 +9,24 @@ from uuid import UUID
 
 from django.core.files.base import ContentFile
 from django.db import connection, transaction
-from django.db.models import Max
+from django.db.models import F, Max, Q, QuerySet
+from django.db.models.functions import Now
 
 from apps.accounts.models import User
-from apps.training.models import Dataset, DatasetItem, RegisteredModel
+from apps.training.models import Dataset, DatasetItem, ModelVersion, RegisteredModel
 from apps.training.models.datasets import Split
 
 FORMAT: Final = "podura-dataset"
 FORMAT_VERSION: Final = 1
 _AT_ONCE = 2_000
+_LINEAGE: Final = """
+WITH RECURSIVE line AS (
+    SELECT id, parent_id FROM training_modelversion WHERE id = %s
+    UNION
+    SELECT version.id, version.parent_id FROM training_modelversion AS version JOIN line ON version.id = line.parent_id
+)
+SELECT id FROM line
+"""
 
 
 class DatasetDamagedError(Exception):
@@ -168,7 +177,27 @@ def shortcomings(labels: Iterable[str], counts: Mapping[str, Any]) -> list[dict[
 
 def mark_withdrawn(*, photos: Iterable[UUID | str]) -> int:
     """Photos were deleted: datasets that hold them say so for ever; gives how many items."""
-    return DatasetItem.objects.filter(photo__in=[str(photo) for photo in photos]).update(is_withdrawn=True)
+    items = DatasetItem.objects.filter(photo__in=[str(photo) for photo in photos], is_withdrawn=False)
+    return items.update(is_withdrawn=True, withdrawn_at=Now())
+
+
+def withdrawn_photos(version: ModelVersion) -> QuerySet[DatasetItem]:
+    """One item for each photo that this version, or one it was fine-tuned from, learned from and that was deleted since.
+
+    The validation split counts: it decided which epoch was kept. A photo deleted before a run was asked for was left out of
+    it, and taught nothing.
+    """
+    learned = Q(dataset__runs__version__in=_lineage(version)) & ~Q(split=Split.TEST)
+    since = Q(withdrawn_at__gte=F("dataset__runs__created_at")) | Q(withdrawn_at=None)
+    items = DatasetItem.objects.filter(learned, since, is_withdrawn=True)
+    return items.order_by("photo", "-dataset").distinct("photo")
+
+
+def _lineage(version: ModelVersion) -> list[int]:
+    """The version and those it was fine-tuned from, one after the other."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LINEAGE, [version.pk])
+        return [pk for (pk,) in cursor]
 
 
 def _write_items(dataset: Dataset, manifest: Manifest) -> None:
