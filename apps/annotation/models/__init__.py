@@ -3,7 +3,7 @@
 from apps.annotation.models.agreement import AnswerComparison, Conflict, GoldenPhoto, GoldenResult
 from apps.annotation.models.answers import AnnotatedBox, Annotation, LabelProposal
 from apps.annotation.models.crops import Crop, CropSheet, LabelLook
-from apps.annotation.models.jobs import DatasetFreeze, DatasetImport, QueueUpdate
+from apps.annotation.models.jobs import DatasetFreeze, DatasetImport, QueueUpdate, TrainingStart
 from apps.annotation.models.policy import AnnotationPolicy
 from apps.annotation.models.reviews import ContributorNews, Review, Thanks
 from apps.annotation.models.tasks import AnnotationTask, Arm, Assignment, GroupKey, PhotoGroup
@@ -31,4 +31,5 @@ __all__ = [
     "QueueUpdate",
     "Review",
     "Thanks",
+    "TrainingStart",
 ]

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.common.leased import LeasedWork, WorkStatus
 from apps.observations.models import Licence, Observation, Survey
-from apps.training.models import Dataset, ModelVersion, private_storage
+from apps.training.models import Dataset, ModelVersion, TrainingRun, private_storage
 
 _OPEN = Q(status__in=(WorkStatus.PENDING, WorkStatus.PROCESSING))
 
@@ -84,6 +84,59 @@ class DatasetFreeze(LeasedWork):
         constraints = [
             *LeasedWork.Meta.constraints,
             models.UniqueConstraint(fields=["survey"], condition=_OPEN, name="one_freeze_at_a_time"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.survey)
+
+
+class TrainingStart(LeasedWork):
+    """As leased work: freezing a survey's answers and asking for a training on them.
+
+    `parameters` are what differs from the defaults of the machine that trains. Refused, `failure_reason` is a code and
+    `details` what its sentence tells.
+    """
+
+    survey = models.ForeignKey(
+        Survey, models.CASCADE, related_name="training_starts", verbose_name=_("survey")
+    )
+    trigger = models.CharField(_("started by"), max_length=10, choices=TrainingRun.Trigger, editable=False)
+    parameters = models.JSONField(_("parameters"), default=dict, editable=False)
+    base = models.ForeignKey(
+        ModelVersion,
+        models.PROTECT,
+        null=True,
+        related_name="+",
+        editable=False,
+        verbose_name=_("fine-tuned from"),
+        help_text=_("Empty: the version in production at that time."),
+    )
+    is_untrained = models.BooleanField(_("from an untrained network"), default=False, editable=False)
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        models.SET_NULL,
+        null=True,
+        related_name="+",
+        editable=False,
+        verbose_name=_("asked for by"),
+    )
+    run = models.ForeignKey(
+        TrainingRun,
+        models.SET_NULL,
+        null=True,
+        related_name="+",
+        editable=False,
+        verbose_name=_("training run"),
+    )
+    details = models.JSONField(default=dict, editable=False)
+
+    class Meta(LeasedWork.Meta):
+        verbose_name = _("start of a training")
+        verbose_name_plural = _("starts of trainings")
+        ordering = ["-id"]
+        constraints = [
+            *LeasedWork.Meta.constraints,
+            models.UniqueConstraint(fields=["survey"], condition=_OPEN, name="one_training_start_at_a_time"),
         ]
 
     def __str__(self) -> str:

@@ -15,8 +15,21 @@ from apps.training.services.datasets import FrozenBox, FrozenItem, create_datase
 
 NOTHING_ACCEPTED: Final = "nothing_accepted"
 
+ACCEPTED_FROM: Final = """
+FROM annotation_annotationtask AS task
+JOIN annotation_annotation AS annotation ON annotation.id = task.accepted_id
+JOIN annotation_photogroup AS photo_group ON photo_group.id = task.group_id
+JOIN observations_photo AS photo ON photo.id = task.photo_id
+JOIN observations_observation AS observation ON observation.id = photo.observation_id
+"""
+ACCEPTED_WHERE: Final = """
+WHERE task.survey_id = ANY(%s) AND task.state = 'done'
+    AND (observation.visibility = 'public' OR task.arm = 'imported' AND observation.visibility <> 'hidden')
+"""
+"""Which answers a dataset is made of."""
+
 # One statement, so one snapshot: an answer that is corrected meanwhile is in it as it was before, wholly.
-_ACCEPTED = """
+_ACCEPTED = f"""
 SELECT photo.public_id::text, annotation.public_id::text, photo_group.split, photo_group.public_id::text,
     photo.original, photo.sha256, photo.width_px, photo.height_px, observation.licence, person.display_name,
     coalesce(
@@ -30,15 +43,10 @@ SELECT photo.public_id::text, annotation.public_id::text, photo_group.split, pho
         WHERE box.annotation_id = annotation.id),
         ARRAY[]::text[]
     )
-FROM annotation_annotationtask AS task
-JOIN annotation_annotation AS annotation ON annotation.id = task.accepted_id
-JOIN annotation_photogroup AS photo_group ON photo_group.id = task.group_id
-JOIN observations_photo AS photo ON photo.id = task.photo_id
-JOIN observations_observation AS observation ON observation.id = photo.observation_id
+{ACCEPTED_FROM}
 JOIN accounts_user AS person ON person.id = photo.contributor_id
-WHERE task.survey_id = %s AND task.state = 'done'
-    AND (observation.visibility = 'public' OR task.arm = 'imported' AND observation.visibility <> 'hidden')
-"""
+{ACCEPTED_WHERE}
+"""  # noqa: S608 (constants)
 
 
 class NothingAcceptedError(Exception):
@@ -52,7 +60,7 @@ def freeze_dataset(survey: Survey, *, by: User | None = None) -> Dataset:
     last time gives the same dataset. Raises `NothingAcceptedError`.
     """
     with connection.cursor() as cursor:
-        cursor.execute(_ACCEPTED, [survey.pk])
+        cursor.execute(_ACCEPTED, [[survey.pk]])
         items = [_item(row) for row in cursor]
     if not items:
         raise NothingAcceptedError
