@@ -16,7 +16,7 @@ from apps.annotation.tasks.datasets import import_waiting, sweep_datasets
 from apps.observations.models import DiscardedFile, Label, Observation, Photo
 from apps.training.formats import LabelledBox, LabelledImage, LabelledSet, read_set, write_set
 from apps.training.services.exports import request_dataset_export
-from apps.training.tasks import pack_dataset_exports
+from apps.training.tasks.exports import pack_dataset_exports
 from tests.annotation.factories import AnnotationFactory
 from tests.factories import LabelFactory, SurveyFactory, UserFactory
 from tests.training.formats.support import changed

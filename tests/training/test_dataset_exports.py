@@ -13,7 +13,7 @@ from apps.training.formats import read_set
 from apps.training.models import DatasetExport, DatasetItem
 from apps.training.services.datasets import FrozenBox, FrozenItem, create_dataset
 from apps.training.services.exports import request_dataset_export
-from apps.training.tasks import pack_dataset_exports, sweep_dataset_exports
+from apps.training.tasks.exports import pack_dataset_exports, sweep_dataset_exports
 from tests.factories import UserFactory
 from tests.training.formats.support import files
 
