@@ -1,10 +1,14 @@
 """What the experts' loop does when the apps to its left have news. Connected in `apps.py`."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from django.db.models import Exists, OuterRef, Q
+
+from apps.annotation.models import AnnotationTask, Assignment
 from apps.annotation.signals import annotation_accepted
 from apps.common.tasks import send, send_once
-from apps.observations.hooks import box_marks, mine_notes, personal_data, photo_panels
+from apps.observations.hooks import box_marks, mine_notes, personal_data, photo_panels, settled_photos
 from apps.observations.models import Comment
 from apps.observations.signals import comment_added, photos_detected
 from apps.training.models import ModelVersion
@@ -24,6 +28,7 @@ def connect() -> None:
     box_marks.register(photo_marks)
     mine_notes.register(mine_note)
     personal_data.register(experts_data)
+    settled_photos.register(settled)
 
 
 def queue_detected(photo_ids: list[int], **_news: Any) -> None:
@@ -40,6 +45,21 @@ def score_commented(comment_id: int, **_news: Any) -> None:
     photo = Comment.objects.filter(pk=comment_id, box_number__isnull=False).values_list("photo", flat=True)
     if photo_ids := list(photo):
         send(enqueue_detected, photo_ids=photo_ids)
+
+
+def settled(photo_ids: Sequence[int]) -> list[int]:
+    """Photos that a new version leaves alone: experts have answered them, or have them open now.
+
+    Those that wait in the queue are looked at again by its update, which knows who has which open.
+    """
+    tasks = AnnotationTask.objects.filter(photo__in=photo_ids)
+    states = AnnotationTask.State
+    left = tasks.exclude(state=states.SET_ASIDE).filter(
+        Q(state__in=(states.DONE, states.CONFLICT))
+        | Q(answers__gt=0)
+        | Exists(Assignment.objects.held().filter(task=OuterRef("pk")))
+    )
+    return list(left.values_list("photo", flat=True))
 
 
 def rank_anew(model_version: ModelVersion, **_news: Any) -> None:

@@ -6,7 +6,7 @@ They register functions when their app is ready:
     photo_panels.register(news_for_contributor)
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -41,6 +41,10 @@ mine_notes: Hook[[HttpRequest], Panel | tuple[str, dict[str, Any]] | None] = Hoo
 
 box_marks: Hook[[HttpRequest, Photo], Mapping[int, BoxMark]] = Hook()
 """`(request, photo) -> {number of the box: mark}`; where two apps mark a box, the first one's counts."""
+
+settled_photos: Hook[[Sequence[int]], Iterable[int]] = Hook()
+"""`(keys of photos) -> those of them` that a new model version must leave as they are: somebody decided on them, or has them
+before their eyes."""
 
 personal_data: Hook[[User], Iterable[tuple[str, Iterable[Mapping[str, Any]]]]] = Hook()
 """`(user) -> (filename, rows) ...` for the zip of a person's own data.

@@ -22,6 +22,7 @@ from apps.observations.services.detection import detect_photos
 from apps.observations.services.geoprivacy import continue_review
 from apps.observations.services.identify import serve_identifications
 from apps.observations.services.map_cells import fold_map_cells
+from apps.observations.services.redetection import redetect_recent
 from apps.observations.services.tiles import cut_next_pyramid, request_missing_tiles
 
 DETECT_SECONDS = 10.0
@@ -94,6 +95,13 @@ def fold_map() -> None:
     fold_map_cells()
 
 
+@task(queue="default", soft_limit_s=300)
+def redetect() -> None:
+    """Recent photos that an earlier version looked at are queued for the one in production."""
+    is_awake(redetect)
+    redetect_recent()
+
+
 @task(queue="default", soft_limit_s=60)
 def sweep() -> None:
     """Give up work whose last attempt fell silent, and wake workers for all that waits."""
@@ -116,6 +124,7 @@ def sweep() -> None:
     if DiscardedFile.objects.exists():
         send_once(purge_files)
     send(fold_map)
+    send_once(redetect)
 
 
 @worker_ready.connect

@@ -21,6 +21,7 @@ from apps.observations.services.detection import failure_message, request_detect
 from apps.observations.services.geoprivacy import is_exact_for, place_for
 from apps.observations.services.observations import proposals
 from apps.observations.services.tiles import tiles_of
+from apps.observations.version_history import version_history
 from apps.observations.views.visible import is_owner, require_owner_or_staff, visible_photo
 
 CROWDED = 24  # above so many boxes the picture shows numbers only; names come by pointing
@@ -53,6 +54,7 @@ def photo_page(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
             "knows_exact": is_exact_for(observation, request.user),
             "proposals": proposals(observation) if owner else None,
             "comments": comments_for(photo),
+            "history": version_history(photo),
             **_neighbours(photo),
             **progress_context(photo),
         },

@@ -1,0 +1,50 @@
+"""After a promotion: recent photos that nobody decided on are looked at again by the new version, at low priority.
+
+Older ones keep the result they have. Nothing is written down of what was asked for: a photo whose version is the one in
+production is through, so that a wake-up that was lost, or came twice, changes nothing.
+"""
+
+from typing import Final
+
+from django.conf import settings
+
+from apps.common.leased import LeasedWork, WorkStatus
+from apps.observations.hooks import settled_photos
+from apps.observations.models import Photo, Survey
+from apps.observations.services.detection import request_detection
+from apps.training.models import ModelVersion
+
+_AT_ONCE: Final = 500
+
+
+def redetect_recent() -> int:
+    """Ask for the production version's look at each survey's newest photos that lack it; gives how many were asked for.
+
+    Left alone: photos that were never detected or failed (they have ways of their own), that wait already, and those that
+    an app to the right calls settled.
+    """
+    asked = 0
+    serving = ModelVersion.objects.filter(stage=ModelVersion.Stage.PRODUCTION)
+    by_model = dict(serving.values_list("registered_model", "pk"))
+    for survey in Survey.objects.filter(registered_model__in=by_model):
+        assert survey.registered_model_id is not None
+        asked += _redetect(survey, by_model[survey.registered_model_id])
+    return asked
+
+
+def _redetect(survey: Survey, version_id: int) -> int:
+    newest = Photo.objects.filter(survey=survey).order_by("-pk")
+    recent = newest.values_list("pk", "status", "model_version")[: settings.REDETECT_RECENT_PHOTOS]
+    stale = [
+        pk
+        for pk, status, seen_by in recent
+        if status == WorkStatus.DONE and seen_by not in (None, version_id)
+    ]
+    asked = 0
+    for start in range(0, len(stale), _AT_ONCE):
+        chunk = stale[start : start + _AT_ONCE]
+        settled = {pk for answer in settled_photos.answers(chunk) for pk in answer}
+        # The condition again: a worker may have been faster.
+        photos = Photo.objects.filter(pk__in=set(chunk) - settled, status=WorkStatus.DONE)
+        asked += request_detection(photos.exclude(model_version=version_id), priority=LeasedWork.Priority.LOW)
+    return asked
