@@ -1,12 +1,15 @@
 """Fine-tuning runs: from a frozen dataset to a model version."""
 
+import statistics
 import uuid
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from apps.common.leased import LeasedWork
@@ -83,6 +86,11 @@ class TrainingRun(LeasedWork):
     parameters = models.JSONField(
         _("parameters"), editable=False, help_text="The validated record of engine.recipe.Recipe."
     )
+    chosen: "models.JSONField[Any, Any]" = models.JSONField(
+        default=dict,
+        editable=False,
+        help_text="Those that somebody chose: the machine that trains gives the rest.",
+    )
     batch = models.PositiveIntegerField(
         _("batch in use"), null=True, editable=False, help_text=_("Halved when the memory does not suffice.")
     )
@@ -139,6 +147,18 @@ class TrainingRun(LeasedWork):
     @property
     def minutes_spent(self) -> float:
         return self.seconds_spent / 60
+
+    @property
+    def eta(self) -> timedelta | None:
+        """How long the epochs that remain will take, by the last twenty; None before the first and after the end."""
+        if self.status != RunStatus.RUNNING or not self.epochs_done:
+            return None
+        last = list(self.epoch_rows.order_by("-epoch").values_list("seconds", "finished_at")[:20])
+        if not last:
+            return None
+        each = statistics.median(seconds for seconds, _at in last)
+        begun = min(max(0.0, (timezone.now() - last[0][1]).total_seconds()), each)
+        return timedelta(seconds=max(0.0, each * (self.epochs - self.epochs_done) - begun))
 
 
 class TrainingEpoch(models.Model):
