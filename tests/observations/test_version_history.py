@@ -42,6 +42,7 @@ def photo(new: ModelVersion) -> Photo:
 
 
 def found(photo: Photo, version: ModelVersion, label: Label, number: int, x: float, **fields: Any) -> None:
+    fields = {"is_weak": False} | fields
     DetectionFactory(
         photo=photo, model_version=version, label=label, number=number, x_min=x, x_max=x + 50, **fields
     )
