@@ -19,6 +19,9 @@ FLAGS: Final = {
     "OPENVINO_TELEMETRY_ENABLED": "0",
 }
 
+_SERVICES: Final = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
+"""To which Ultralytics would report a training by itself."""
+
 
 def prepare_environment() -> None:
     """Set the switches for this process and those it starts. Call before the first import of those libraries."""
@@ -42,7 +45,7 @@ def import_ultralytics() -> None:
 
     if not ultralytics.utils.SAFE_LOAD or ultralytics.utils.AUTOINSTALL:
         raise RuntimeError("Ultralytics was imported before prepare_environment() could make it safe")
-    ultralytics.utils.SETTINGS.update({"sync": False})
+    ultralytics.utils.SETTINGS.update({"sync": False} | dict.fromkeys(_SERVICES, False))
     import ultralytics.nn.tasks
 
     if not ultralytics.nn.tasks._SafeLoad.SUPPORTED:  # noqa: SLF001 - there is no public name for it
