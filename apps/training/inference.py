@@ -99,7 +99,7 @@ def _load(version: ModelVersion) -> Detector:
     load: Loader = import_string(settings.DETECTOR_LOADER)
     started = time.monotonic()
     cache_dir = Path(settings.MODEL_CACHE_DIR)
-    detector = load(_local_weights(version), sha256=version.weights_sha256, cache_dir=cache_dir / "converted")
+    detector = load(local_weights(version), sha256=version.weights_sha256, cache_dir=cache_dir / "converted")
     if list(detector.labels) != list(version.labels):
         raise WeightsError("the labels of the weights are not those of the version")
     logger.info(
@@ -111,7 +111,7 @@ def _load(version: ModelVersion) -> Detector:
     return detector
 
 
-def _local_weights(version: ModelVersion) -> Path:
+def local_weights(version: ModelVersion) -> Path:
     """The weights as a file of this machine, fetched from the storage once and checked at each use."""
     folder = Path(settings.MODEL_CACHE_DIR) / "weights"
     path = folder / version.weights_sha256

@@ -24,6 +24,8 @@ def register_model_version(
     weights_path: Path,
     metrics: Mapping[str, Any] | None = None,
     card: str = "",
+    origin: ModelVersion.Origin = ModelVersion.Origin.IMPORTED,
+    parent: ModelVersion | None = None,
 ) -> ModelVersion:
     """Store weights as the model's next version, a candidate. Raises `WeightsError` for a file that is not sound.
 
@@ -39,6 +41,8 @@ def register_model_version(
         object_size_px=metadata.object_size_px,
         metrics=dict(metrics if metrics is not None else metadata.metrics),
         card=card,
+        origin=origin,
+        parent=parent,
     )
     with weights_path.open("rb") as file:
         version.weights.save(f"{version.weights_sha256[:16]}.podura", File(file), save=False)
