@@ -5,6 +5,8 @@ keeps in `.podura/` of the checkout, files in `.podura/media`, and demo convenie
 """
 
 import json
+import shlex
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -239,6 +241,12 @@ DETECTOR_LOADER = "apps.training.engine.detector.load_detector"
 MODEL_CACHE_DIR = Path(env.str("MODEL_CACHE_DIR", str(STATE_DIR / "models")))
 # Working files of training: pictures as they were fetched, checkpoints. Nothing in it is missed when it is gone.
 TRAINING_DIR = Path(env.str("TRAINING_DIR", str(STATE_DIR / "training")))
+# How a training is started: JOB.json and --events-fd are added. Tests name a stand-in.
+TRAINING_COMMAND = shlex.split(env.str("TRAINING_COMMAND", "")) or [
+    sys.executable, "-m", "apps.training.engine.job"
+]  # fmt: skip
+TRAINING_SILENCE_SECONDS = env.int("TRAINING_SILENCE_SECONDS", 86_400)
+CODE_COMMIT = env.str("PODURA_COMMIT", "")  # an image has no .git to ask
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", str(STATE_DIR / "static")))
 STATICFILES_DIRS = [BASE_DIR / "static"]

@@ -4,3 +4,6 @@ from django.dispatch import Signal
 
 model_promoted = Signal()
 """Sent after a promotion or roll-back is committed: `model_version: ModelVersion` (the new production version)."""
+
+run_ended = Signal()
+"""Sent after the end of a training run is committed, however it ended: `run: TrainingRun`."""
