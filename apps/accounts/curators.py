@@ -47,6 +47,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "view_annotation",
         "view_review",
         "view_contributornews",
+        "view_thanks",
         "add_review",
         "view_labelproposal",
         "change_labelproposal",

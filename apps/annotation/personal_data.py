@@ -4,18 +4,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from apps.accounts.models import User
-from apps.annotation.models import AnnotatedBox, Annotation, Assignment
+from apps.annotation.models import AnnotatedBox, Annotation, Assignment, Thanks
 from apps.observations.api.representations import moment
 
 _AT_ONCE = 200
 
 
 def experts_data(user: User) -> Iterable[tuple[str, Iterable[Mapping[str, Any]]]]:
-    """For `hooks.personal_data`; nothing for those who never answered nor opened a photo."""
+    """For `hooks.personal_data`; nothing for those who never answered nor opened a photo, nor taught the detector."""
     if Annotation.objects.filter(author=user).exists():
         yield "annotations.json", _answers(user)
     if Assignment.objects.filter(expert=user).exists():
         yield "annotation-work.json", _work(user)
+    if Thanks.objects.filter(contributor=user).exists():
+        yield "photos-that-taught.json", _thanks(user)
 
 
 def _answers(user: User) -> Iterator[dict[str, Any]]:
@@ -70,4 +72,17 @@ def _work(user: User) -> Iterator[dict[str, Any]]:
             "skip_reason": assignment.skip_reason,
             "skip_note": assignment.skip_note,
             "draft": assignment.draft,
+        }
+
+
+def _thanks(user: User) -> Iterator[dict[str, Any]]:
+    """Which versions of the detector this person's photos taught."""
+    for thanks in (
+        Thanks.objects.filter(contributor=user).select_related("version__registered_model").order_by("pk")
+    ):
+        yield {
+            "model_version": str(thanks.version),
+            "photos": thanks.photos,
+            "told_at": moment(thanks.created_at),
+            "mailed_at": moment(thanks.mailed_at),
         }

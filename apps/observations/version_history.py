@@ -83,13 +83,13 @@ def version_history(photo: Photo) -> VersionHistory | None:
     if photo.model_version_id is None:
         return None
     shown_boxes = Detection.objects.shown().filter(photo=photo)
-    others = shown_boxes.exclude(model_version=photo.model_version_id).order_by("-model_version")
-    keys = list(others.values_list("model_version", flat=True).distinct()[:VERSIONS])
+    others = shown_boxes.exclude(model_version=photo.model_version_id).order_by("-model_version_id")
+    keys = list(others.values_list("model_version_id", flat=True).distinct()[:VERSIONS])
     if not keys:
         return None
     found: dict[int, list[Seen]] = defaultdict(list)
     rows = shown_boxes.filter(model_version__in=[*keys, photo.model_version_id]).order_by(
-        "model_version", "number"
+        "model_version_id", "number"
     )
     for version, number, label, score, *corners in rows.values_list(
         "model_version", "number", "label", "score", "x_min", "y_min", "x_max", "y_max"

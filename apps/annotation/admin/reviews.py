@@ -6,7 +6,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from apps.annotation.models import ContributorNews, Review
+from apps.annotation.models import ContributorNews, Review, Thanks
 from apps.common.admin_base import ReadOnlyAdmin, display
 
 _COLOURS = {"sent_back": "warning", "relabelled": "info", "settled": "success", "set_aside": "danger"}
@@ -57,3 +57,14 @@ class ContributorNewsAdmin(ReadOnlyAdmin):
     def photo_shown(self, news: ContributorNews) -> SafeString:
         address = reverse("observations:photo", args=[news.photo.public_id])
         return format_html('<a href="{}">{}</a>', address, news.photo)
+
+
+@admin.register(Thanks)
+class ThanksAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "contributor", "version", "photos", "mailed_at")
+    list_display_links = None
+    list_select_related = ("contributor", "version__registered_model")
+    list_filter = (("mailed_at", admin.EmptyFieldListFilter), "version__registered_model")
+    ordering = ("-pk",)
+    identity_lookups = {"email": "contributor__email", "number": "pk"}
+    search_help_text = _("The contributor's e-mail address")

@@ -1,4 +1,4 @@
-"""What contributors are told of experts' answers: on the photo's page, and in a mail at most once a day."""
+"""What contributors are told of experts' answers, and of what their photos taught: in a mail at most once a day."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,8 @@ from django.utils import timezone, translation
 from apps.accounts.models import OutgoingMail, User
 from apps.accounts.services import write_to
 from apps.accounts.unsubscribing import unsubscribe_address
-from apps.annotation.models import AnnotatedBox, Annotation, ContributorNews
+from apps.annotation.models import AnnotatedBox, Annotation, ContributorNews, Thanks
+from apps.annotation.services.thanks import latest_of_each_model, thanks_sentence
 from apps.annotation.stories import BoxStory, Story, sentences, story_of
 from apps.observations.models import Detection, Label, Observation
 
@@ -103,16 +104,15 @@ def tell_answers(answers: Sequence[Annotation]) -> dict[int, Story]:
 
 def people_to_mail() -> QuerySet[User]:
     """Those who want news, have some that rested, and had no mail of it for a day."""
-    rested = ContributorNews.objects.filter(
-        contributor=OuterRef("pk"),
-        mailed_at=None,
-        created_at__lt=Now() - RESTS_FOR,
-        created_at__gte=Now() - OLDEST,
-    )
-    fresh = ContributorNews.objects.filter(
-        contributor=OuterRef("pk"), mailed_at__gte=Now() - BETWEEN_MAILS + timedelta(minutes=5)
-    )
-    return User.objects.filter(Exists(rested), ~Exists(fresh), is_active=True, wants_news=True)
+    rested, fresh = Q(), Q()
+    for told in (ContributorNews, Thanks):
+        of_person = told._default_manager.filter(contributor=OuterRef("pk"))
+        waiting = of_person.filter(
+            mailed_at=None, created_at__lt=Now() - RESTS_FOR, created_at__gte=Now() - OLDEST
+        )
+        rested |= Q(Exists(waiting))
+        fresh |= Q(Exists(of_person.filter(mailed_at__gte=Now() - BETWEEN_MAILS + timedelta(minutes=5))))
+    return User.objects.filter(rested, ~fresh, is_active=True, wants_news=True)
 
 
 def mail_due_news() -> int:
@@ -141,7 +141,9 @@ def mail_news(*, user_id: int) -> bool:
         .select_related("annotation__task", "photo__observation__survey")
         .order_by("-pk")
     )
-    if not news:
+    thanks = Thanks.objects.filter(contributor=user, mailed_at=None, created_at__gte=Now() - OLDEST)
+    lessons = latest_of_each_model(thanks)
+    if not news and not lessons:
         return False
     key = f"photo-news-{user.pk}-{timezone.now():%Y-%m-%d}"
     if OutgoingMail.objects.filter(key=key).exists():
@@ -151,11 +153,13 @@ def mail_news(*, user_id: int) -> bool:
     address = unsubscribe_address(user)
     with translation.override(user.language or settings.LANGUAGE_CODE):
         photos = [_photo_news(row, stories[row.annotation_id]) for row in shown]
+        taught = [thanks_sentence(row) for row in lessons]
     write_to(
         user=user,
         template="photo_news",
         context={
             "photos": photos,
+            "lessons": taught,
             "total": len(news),
             "more": len(news) - len(shown),
             "mine": settings.SITE_URL + reverse("observations:mine"),
@@ -165,6 +169,7 @@ def mail_news(*, user_id: int) -> bool:
         unsubscribe_address=address,
     )
     ContributorNews.objects.filter(pk__in=[row.pk for row in news]).update(mailed_at=Now())
+    thanks.update(mailed_at=Now())
     return True
 
 

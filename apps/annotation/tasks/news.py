@@ -1,6 +1,7 @@
 """Wake-ups for what contributors are told."""
 
 from apps.annotation.services.news import mail_due_news, people_to_mail, record_news
+from apps.annotation.services.thanks import record_thanks
 from apps.common.tasks import is_awake, send_once, task
 
 
@@ -10,6 +11,13 @@ def note_news() -> None:
     is_awake(note_news)
     if record_news():
         send_once(note_news)
+
+
+@task(queue="default", soft_limit_s=300)
+def note_thanks() -> None:
+    """Note whose photos taught the versions promoted lately."""
+    is_awake(note_thanks)
+    record_thanks()
 
 
 @task(queue="default", soft_limit_s=600)
@@ -23,5 +31,6 @@ def mail_news_waiting() -> None:
 def sweep_news() -> None:
     """Find what a lost message left out, and the digests whose time has come."""
     record_news()
+    record_thanks()
     if people_to_mail().exists():
         send_once(mail_news_waiting)

@@ -13,8 +13,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from apps.accounts.models import User
-from apps.annotation.models import AnnotatedBox, Annotation, AnnotationTask, ContributorNews, Review
+from apps.annotation.models import AnnotatedBox, Annotation, AnnotationTask, ContributorNews, Review, Thanks
 from apps.annotation.services.news import tell_answers
+from apps.annotation.services.thanks import latest_of_each_model, lesson_sentence, thanks_sentence
 from apps.annotation.stories import Story, sentences
 from apps.observations.hooks import BoxMark, Panel
 from apps.observations.models import Photo
@@ -64,8 +65,17 @@ def photo_panel(request: HttpRequest, photo: Photo) -> Panel | None:
     )
 
 
+def lesson_panel(request: HttpRequest, photo: Photo) -> Panel | None:
+    """What the photo taught the detector, for everybody, and with thanks for who took it."""
+    sentence = lesson_sentence(photo, request.user)
+    if not sentence:
+        return None
+    is_own = request.user.pk == photo.contributor_id
+    return Panel("annotation/panel_lesson.html", {"sentence": sentence, "is_own": is_own})
+
+
 def mine_note(request: HttpRequest) -> Panel | None:
-    """Above one's own observations: which photos experts have answered lately."""
+    """Above one's own observations: which photos experts have answered lately, and what photos taught."""
     if not isinstance(request.user, User):
         return None
     news = ContributorNews.objects.filter(
@@ -74,12 +84,19 @@ def mine_note(request: HttpRequest) -> Panel | None:
         annotation__accepted_for__isnull=False,
     )
     photos = list(news.select_related("photo").order_by("-pk")[: _NAMED + 1])
-    if not photos:
+    thanks = Thanks.objects.filter(contributor=request.user, created_at__gte=timezone.now() - _LATELY)
+    lessons = [thanks_sentence(row) for row in latest_of_each_model(thanks)]
+    if not photos and not lessons:
         return None
     count = len(photos) if len(photos) <= _NAMED else news.order_by()[:_COUNTED].count()
     return Panel(
         "annotation/panel_mine.html",
-        {"photos": [row.photo for row in photos[:_NAMED]], "count": count, "is_capped": count == _COUNTED},
+        {
+            "photos": [row.photo for row in photos[:_NAMED]],
+            "count": count,
+            "is_capped": count == _COUNTED,
+            "lessons": lessons,
+        },
     )
 
 
