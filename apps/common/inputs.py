@@ -53,7 +53,10 @@ def _printable(name: Any) -> str:
 
 
 class TextField(serializers.CharField):
-    """Text as it is kept: NFC, without control characters; what was not UTF-8 is refused, not patched."""
+    """Text as it is kept: NFC, without control characters; what was not UTF-8 is refused, not patched.
+
+    A number is no text: the framework would take 5 for "5".
+    """
 
     default_error_messages = {
         "not_utf8": _("The text is not valid UTF-8."),
@@ -61,6 +64,8 @@ class TextField(serializers.CharField):
     }
 
     def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
         text = super().to_internal_value(data).replace("\r\n", "\n").replace("\r", "\n")
         text = unicodedata.normalize("NFC", text.translate(_WITHOUT_BIDI))
         if "\N{REPLACEMENT CHARACTER}" in text:

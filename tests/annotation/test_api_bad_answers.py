@@ -247,6 +247,8 @@ def test_unknown_photos_and_surveys_are_not_there(caller, task):
         {"reason": 3},
         {"reason": "other", "note": "x" * 501},
         {"reason": "other", "a": 1},
+        {"reason": "other", "note": 5},
+        {"reason": "other", "note": True},
     ],
 )
 def test_a_photo_is_not_skipped_without_a_good_reason(caller, task, fields):

@@ -139,7 +139,7 @@ class AnswerInput(ExpertInput):
     boxes = BoxesField()
     is_empty = FlagField(default=False, help_text=_("Confirms that there is no animal on the photo."))
     seconds = SecondsField(default=0.0)
-    model_version = serializers.CharField(max_length=200, allow_null=True, default=None)
+    model_version = TextField(max_length=200, allow_null=True, default=None)
     supersedes = IdField(
         allow_null=True, default=None, help_text=_("Your own answer that this one corrects.")
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, BinaryIO, Final
 
 from apps.training.formats.archive import ReadArchive, WrittenArchive
@@ -35,15 +36,18 @@ from apps.training.formats.reading import (
     Reading,
     failed,
     listed,
-    number,
     read_json,
     split_of_path,
     text_of,
-    whole_number,
 )
+from apps.training.formats.reading import number as any_number
+from apps.training.formats.reading import whole_number as any_whole_number
 
 _SLACK_PX: Final = 0.02
 """Two decimals each for x and width are what many tools write."""
+# Numbers of JSON: "12" is text.
+number = partial(any_number, is_text=False)
+whole_number = partial(any_whole_number, is_text=False)
 _BBOX: Final = ("x", "y", "width", "height")
 
 

@@ -57,6 +57,7 @@ MESSAGES: Final[Mapping[str, str]] = {
     "no_labels": gettext_noop("The set names no classes."),
     "bad_label": gettext_noop("“%(value)s” cannot be a class's name."),
     "label_twice": gettext_noop("The class “%(value)s” is there twice."),
+    "name_twice": gettext_noop("The name “%(value)s” is there twice in one object."),
     "id_twice": gettext_noop("The id %(value)s is there twice."),
     "image_twice": gettext_noop("The picture “%(value)s” is there twice."),
     "bad_file_name": gettext_noop("“%(value)s” cannot be a picture's file name."),

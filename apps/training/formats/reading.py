@@ -21,7 +21,7 @@ from apps.training.formats.model import (
     is_plain_text,
     split_named,
 )
-from apps.training.formats.problems import FormatError, Problem, Problems, TooManyProblemsError
+from apps.training.formats.problems import MAX_PROBLEMS, FormatError, Problem, Problems, TooManyProblemsError
 
 MAX_MAGNITUDE: Final = 1e9
 """Beyond it a number is no coordinate; it also keeps the whole numbers of the grid small."""
@@ -141,19 +141,60 @@ def failed(code: str, file: str, *, field: str = "", row: int | None = None, **p
 
 
 def read_json(archive: ReadArchive, name: str) -> Any:
-    """No endless nesting. NaN is no JSON, but is let through, so that `number` can name its field and row.
+    """No endless nesting, no name twice in an object: which of the two was meant? NaN is no JSON, but is let through, so
+    that `number` can name its field and row.
 
     Raises `FormatError`.
     """
     text = archive.read_text(name)
+    has_doubled = False
+
+    def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal has_doubled
+        found = dict(pairs)
+        if len(found) == len(pairs):
+            return found
+        has_doubled = True
+        seen: set[str] = set()
+        return _Doubled(found, next(key for key, _value in pairs if key in seen or seen.add(key)))
+
     try:
-        return json.loads(text)
+        document = json.loads(text, object_pairs_hook=as_dict)
+        if has_doubled:
+            raise FormatError(_doubled(document, name))
+        return document
     except RecursionError as error:
         raise failed("too_deep", name) from error
     except json.JSONDecodeError as error:
         raise failed("not_json", name, line=error.lineno) from error
     except ValueError as error:  # a whole number of thousands of digits
         raise failed("not_json", name, line="?") from error
+
+
+class _Doubled(dict[str, Any]):
+    """An object in which a name is there twice."""
+
+    def __init__(self, values: dict[str, Any], name: str) -> None:
+        super().__init__(values)
+        self.name = name
+
+
+def _doubled(document: Any, file: str) -> list[Problem]:
+    """Where names are there twice: the fields, and the row of the outermost list they are in."""
+    found: list[Problem] = []
+    waiting: list[tuple[Any, str, int | None]] = [(document, "", None)]
+    while waiting and len(found) < MAX_PROBLEMS:
+        value, field, row = waiting.pop()
+        dot = "." if field else ""
+        if isinstance(value, _Doubled):
+            name = value.name[:40]
+            found.append(Problem("name_twice", file, f"{field}{dot}{name}", row, {"value": name}))
+        if isinstance(value, dict):
+            waiting += [(each, f"{field}{dot}{name}", row) for name, each in reversed(value.items())]
+        elif isinstance(value, list):
+            rows = [(each, field, row or place) for place, each in enumerate(value, start=1)]
+            waiting += reversed(rows)
+    return found
 
 
 class _PlainTree(ET.TreeBuilder):
@@ -193,9 +234,11 @@ def listed(reading: Reading) -> Iterator[None]:
         reading.take(error)
 
 
-def number(problems: Problems, value: object, *, file: str, field: str, row: int | None) -> float | None:
-    """A finite number that JSON or text gave; else the problem is listed."""
-    if isinstance(value, str):
+def number(
+    problems: Problems, value: object, *, file: str, field: str, row: int | None, is_text: bool = True
+) -> float | None:
+    """A finite number, else the problem is listed. XML and text files write it as text; in JSON that is none."""
+    if isinstance(value, str) and is_text:
         try:
             value = float(value)
         except ValueError:
@@ -214,8 +257,10 @@ def number(problems: Problems, value: object, *, file: str, field: str, row: int
     return float(value)
 
 
-def whole_number(problems: Problems, value: object, *, file: str, field: str, row: int | None) -> int | None:
-    found = number(problems, value, file=file, field=field, row=row)
+def whole_number(
+    problems: Problems, value: object, *, file: str, field: str, row: int | None, is_text: bool = True
+) -> int | None:
+    found = number(problems, value, file=file, field=field, row=row, is_text=is_text)
     if found is not None and not found.is_integer():
         problems.add("not_a_whole_number", file=file, field=field, row=row, value=found)
         return None

@@ -139,6 +139,15 @@ def test_a_yolo_picture_without_a_label_file_shows_no_animal():
         (lambda d: d["annotations"][1].update(id=1), ("id_twice", "annotations.id", 2)),
         (lambda d: d["annotations"][1].update(id="x"), ("not_a_number", "annotations.id", 2)),
         (lambda d: d["images"][0].update(width=float("nan")), ("not_finite", "images.width", 1)),
+        (lambda d: d["images"][0].update(width="40"), ("not_a_number", "images.width", 1)),
+        (
+            lambda d: d["annotations"][1].update(bbox=["1", 2, 3, 4]),
+            ("not_a_number", "annotations.bbox.x", 2),
+        ),
+        (lambda d: d["annotations"][1].update(id="2"), ("not_a_number", "annotations.id", 2)),
+        (lambda d: d["annotations"][1].update(image_id="1"), ("not_a_number", "annotations.image_id", 2)),
+        (lambda d: d["annotations"][1].update(score="0.5"), ("not_a_number", "annotations.score", 2)),
+        (lambda d: d["categories"][1].update(id="2"), ("not_a_number", "categories.id", 2)),
         (lambda d: d["annotations"][1].update(iscrowd=1), ("crowd", "annotations.iscrowd", 2)),
         (lambda d: d["annotations"][1].update(score=2), ("outside", "annotations.score", 2)),
         (lambda d: d["annotations"].append(3), ("not_an_object", "annotations", 3)),
@@ -159,6 +168,23 @@ def test_a_yolo_picture_without_a_label_file_shows_no_animal():
 )
 def test_a_wrong_coco_entry_is_named(change, found):
     assert found in problems(coco(change), "coco")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        ('"image_id": 1', '"image_id": 2, "image_id": 1', ("name_twice", "annotations.image_id", 1)),
+        ('"file_name": "a.png"', '"file_name": "b", "file_name": "a.png"', ("name_twice", "images.file_name", 1)),
+        ('"categories"', '"categories": [], "categories"', ("name_twice", "categories", None)),
+        ('"info": {', '"info": {"year": 1, "year": 2, ', ("name_twice", "info.year", None)),
+    ],
+)
+def test_a_name_that_is_there_twice_in_coco_is_told_by_its_row(before, after, found):
+    content = written(small_set(), "coco")
+    text = json.dumps(json.loads(files(content)["annotations/instances_train.json"]))
+    assert before in text
+    stream = changed(content, annotations__instances_train_json=text.replace(before, after, 1))
+    assert problems(stream, "coco") == [found]
 
 
 @pytest.mark.parametrize(
