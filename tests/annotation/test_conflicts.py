@@ -2,12 +2,15 @@
 
 import re
 import threading
+import uuid
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from apps.annotation.models import Annotation, AnnotationTask, AnswerComparison, Assignment, Review
+from apps.annotation.services.answers import save_draft
 from apps.annotation.services.conflicts import (
     AlreadySettledError,
     answer_set,
@@ -171,6 +174,62 @@ def test_drawing_starts_from_a_version_and_settles_it(console, curator):  # noqa
     drawn = say(task, at(100), at(300, "ISO"), by=curator)
     task.refresh_from_db()
     assert (drawn.origin, task.state, task.accepted) == ("curator", State.DONE, drawn)
+
+
+@pytest.mark.parametrize("has_draft", [False, True])
+def test_a_curator_who_is_one_of_those_who_disagree_decides_and_corrects_nothing(
+    console,
+    curator,  # noqa: F811
+    has_draft,
+):
+    task = task_for(survey_of_several(2))
+    own, other = say(task, at(100), by=curator), say(task, at(100, "ISO"))
+    task.refresh_from_db()
+    assert task.state == State.CONFLICT
+    if has_draft:  # begun as a correction
+        _keep_draft(task, curator, at(100))
+    console.post(address(task), {"action": f"draw:{other.public_id}", "seen": mark(task)})
+    _keep_draft(task, curator, at(100, "ISO"))
+    drawn = say(task, at(100, "ISO"), by=curator, supersedes=own.public_id)  # as the drawing page sends it
+    task.refresh_from_db()
+    own.refresh_from_db()
+    assert (drawn.origin, drawn.supersedes, task.state, task.accepted) == ("curator", None, State.DONE, drawn)
+    assert (own.is_current, own.origin) == (True, "expert")
+    assert Review.objects.get().after == drawn
+
+
+def test_a_curator_who_corrects_their_own_answer_decides_nothing(curator):  # noqa: F811
+    task = task_for(survey_of_several(2))
+    own = say(task, at(100), by=curator)
+    say(task, at(100, "ISO"))
+    corrected = say(task, at(300), by=curator, supersedes=own.public_id)
+    task.refresh_from_db()
+    assert (corrected.origin, corrected.supersedes, task.state) == ("expert", own, State.CONFLICT)
+
+
+def _keep_draft(task, expert, *boxes):
+    assignment = Assignment.objects.get(task=task, expert=expert)
+    content = {"boxes": list(boxes), "is_empty": False, "seconds": 1.0}
+    save_draft(
+        task=task,
+        expert=expert,
+        content=content,
+        base_version=assignment.draft_version,
+        client=uuid.uuid4(),
+    )
+
+
+def test_the_list_asks_the_database_the_same_for_one_and_for_many(console):
+    task, *_answers = disagreement()
+    counts = []
+    for more in (0, 14):
+        for _row in range(more):
+            disagreement_in(task.survey)
+        with CaptureQueriesContext(connection) as queries:
+            page = console.get(reverse(LIST)).content.decode()
+        assert len(set(re.findall(r"annotation/conflict/(\d+)/change", page))) == 1 + more
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
 
 
 def test_a_draft_that_is_there_already_is_not_overwritten(console, curator):  # noqa: F811

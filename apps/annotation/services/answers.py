@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from django.db import transaction
@@ -30,6 +30,10 @@ from apps.annotation.services.settlement import settle
 from apps.observations.models import Detection, Label, Photo
 from apps.observations.numbering import reading_order
 from apps.training.models import ModelVersion
+
+
+DECIDES: Final = "decides"
+"""In a draft: a curator opened it to draw the answer that experts disagree about."""
 
 
 class SupersededError(Exception):
@@ -88,12 +92,15 @@ def submit_answer(*, task: AnnotationTask, expert: User, answer: Answer) -> Subm
         return Submitted(sent_before, is_new=False)
     before = _corrected(task, expert, answer.supersedes)
     assignment = take_up(task=task, expert=expert)
+    decides = _decides(task, expert, before, assignment)
+    if decides:
+        before = None  # what they said as one of the experts stays beside the decision
     version, proposals, boxes = _checked(task, answer)
     _require_seen(assignment, answer)
     annotation = Annotation(
         task=task,
         author=expert,
-        origin=_origin(task, expert, before),
+        origin=Annotation.Origin.CURATOR if decides else Annotation.Origin.EXPERT,
         model_version=version,
         is_empty=answer.is_empty,
         box_count=len(boxes),
@@ -132,7 +139,8 @@ def save_draft(
         raise DraftConflictError(assignment)
     if kept != drawn:
         assignment.draft_version += 1
-    assignment.draft = {**drawn, "seconds": content["seconds"]}
+    marks = {DECIDES: True} if assignment.draft and assignment.draft.get(DECIDES) else {}
+    assignment.draft = {**drawn, "seconds": content["seconds"], **marks}
     assignment.draft_client, assignment.draft_saved_at = client, Now()
     assignment.seconds = content["seconds"]
     assignment.save(update_fields=["draft", "draft_version", "draft_client", "draft_saved_at", "seconds"])
@@ -228,11 +236,15 @@ def _may_settle(task: AnnotationTask, expert: User) -> bool:
     return task.state == AnnotationTask.State.CONFLICT and expert.has_perm("annotation.add_review")
 
 
-def _origin(task: AnnotationTask, expert: User, before: Annotation | None) -> str:
-    """A curator who draws the answer to a photo that experts disagree about is not one more expert."""
-    if before is None and _may_settle(task, expert):
-        return Annotation.Origin.CURATOR
-    return Annotation.Origin.EXPERT
+def _decides(
+    task: AnnotationTask, expert: User, before: Annotation | None, assignment: Assignment
+) -> bool:
+    """A curator who draws the answer to a photo that experts disagree about is not one more expert, nor do they correct
+    what they themselves said as one of these experts.
+    """
+    if not _may_settle(task, expert):
+        return False
+    return before is None or bool(assignment.draft and assignment.draft.get(DECIDES))
 
 
 def _checked(

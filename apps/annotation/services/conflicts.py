@@ -14,7 +14,7 @@ from apps.annotation.agreement.consensus import Animal, Consensus, Verdict
 from apps.annotation.answer_rules import CleanBox
 from apps.annotation.models import Annotation, AnnotationTask, Assignment, Review
 from apps.annotation.services.answer_sets import AnswerSet, PieceBox, answers_to
-from apps.annotation.services.answers import take_up
+from apps.annotation.services.answers import DECIDES, take_up
 from apps.annotation.services.comparisons import write_comparisons
 from apps.annotation.services.policies import policy_of
 from apps.annotation.services.settlement import accept
@@ -108,6 +108,9 @@ def begin_drawing(
     given = _locked(task, seen)
     assignment = take_up(task=given.task, expert=by)
     if assignment.draft is not None:
+        # Their own answer may be one of those that differ: the draft says that this is the decision, no correction.
+        Assignment.objects.filter(pk=assignment.pk).update(draft=assignment.draft | {DECIDES: True})
+        assignment.refresh_from_db()
         return assignment
     if answer is None:
         animals = given.consensus.agreed + given.consensus.disputed
@@ -118,7 +121,7 @@ def begin_drawing(
         pieces, version = given.pieces_of(index), given.answers[index].model_version_id
     boxes = [asdict(_draft_box(piece)) for piece in pieces]
     Assignment.objects.filter(pk=assignment.pk).update(
-        draft={"boxes": boxes, "is_empty": False, "seconds": 0.0},
+        draft={"boxes": boxes, "is_empty": False, "seconds": 0.0, DECIDES: True},
         draft_version=assignment.draft_version + 1,
         draft_client=uuid.uuid4(),
         draft_saved_at=Now(),
