@@ -232,8 +232,10 @@ def hamming(a: int, b: int) -> int:
     return ((a ^ b) & _HASH_BITS).bit_count()
 
 
-def is_telling(perceptual_hash: int) -> bool:
-    """Whether a hash says anything about a picture. About half of the 64 bits are set; nearly none or nearly all is a
+def is_telling(perceptual_hash: int | None) -> bool:
+    """Whether there is a hash and it says anything about a picture. About half of the 64 bits are set; nearly none or nearly all is a
     blank picture, and all blank pictures would be one another's near-duplicates.
     """
+    if perceptual_hash is None:
+        return False
     return _FEWEST_BITS <= (perceptual_hash & _HASH_BITS).bit_count() <= 64 - _FEWEST_BITS

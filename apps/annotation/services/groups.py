@@ -6,13 +6,12 @@ different splits together gets no group and is in no dataset, because none of th
 """
 
 from datetime import datetime
-from typing import Final
 
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
-from apps.annotation.active_learning.strategies import draw
+from apps.annotation.active_learning.strategies import draw, is_telling
 from apps.annotation.models import (
     AnnotationPolicy,
     AnnotationTask,
@@ -25,22 +24,11 @@ from apps.observations.models import Observation, Photo
 from apps.training.models import ModelVersion
 from apps.training.models.datasets import Split
 
-_FEWEST_BITS: Final = 8
-"""A perceptual hash has half of its bits set. One with nearly none or nearly all is that of a blank picture, which has
-nothing to compare: all blank pictures would be one another's duplicates."""
-
 # A look at each of 100,000 hashes takes some 10 ms; where a survey is a part of the table, the index `task_looks` has them.
 _NEIGHBOURS = """
 SELECT id, group_id FROM annotation_annotationtask
 WHERE survey_id = %s AND perceptual_hash IS NOT NULL AND bit_count((perceptual_hash # %s)::bit(64)) <= %s
 """
-
-
-def is_telling(perceptual_hash: int | None) -> bool:
-    """Whether a hash says anything about a picture."""
-    if perceptual_hash is None:
-        return False
-    return _FEWEST_BITS <= (perceptual_hash & ((1 << 64) - 1)).bit_count() <= 64 - _FEWEST_BITS
 
 
 def keys_of(photo: Photo, *, imported: bool = False) -> list[str]:
