@@ -77,6 +77,7 @@ def _navigation() -> list[dict[str, Any]]:
                 _entry(_("Disagreements"), "rule", "annotation_conflict", may="annotation.add_review"),
                 _entry(_("Answers"), "draw", "annotation_annotation"),
                 _entry(_("Reviews"), "rate_review", "annotation_review"),
+                _entry(_("News for contributors"), "campaign", "annotation_contributornews"),
                 _entry(_("Proposed labels"), "new_label", "annotation_labelproposal"),
                 _entry(_("Golden photos"), "verified", "annotation_goldenphoto"),
                 _entry(_("Rules of the queues"), "tune", "annotation_annotationpolicy"),

@@ -47,6 +47,10 @@ def test_curators_see_what_was_decided_and_told(curator: Client) -> None:
     assert "plate-" in news
 
 
+def test_news_are_in_the_menu(curator: Client) -> None:
+    assert f'href="{LISTS[1]}"' in curator.get(reverse("admin:index")).content.decode()
+
+
 def test_they_are_for_curators_and_change_nothing(curator: Client) -> None:
     stranger, staff = Client(), Client()
     staff.force_login(UserFactory.create(is_staff=True))
