@@ -12,9 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase
 
-from apps.annotation.active_learning.strategies import hamming
+from apps.annotation.active_learning.strategies import hamming, is_telling
 from apps.annotation.models import AnnotationPolicy, AnnotationTask, DatasetImport, GroupKey, PhotoGroup
-from apps.annotation.active_learning.strategies import is_telling
 from apps.annotation.services.groups import Duplicates, fate, keys_of
 from apps.annotation.services.policies import policy_of
 from apps.annotation.services.queue import enqueue_photos

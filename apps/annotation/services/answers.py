@@ -31,7 +31,6 @@ from apps.observations.models import Detection, Label, Photo
 from apps.observations.numbering import reading_order
 from apps.training.models import ModelVersion
 
-
 DECIDES: Final = "decides"
 """In a draft: a curator opened it to draw the answer that experts disagree about."""
 
@@ -236,9 +235,7 @@ def _may_settle(task: AnnotationTask, expert: User) -> bool:
     return task.state == AnnotationTask.State.CONFLICT and expert.has_perm("annotation.add_review")
 
 
-def _decides(
-    task: AnnotationTask, expert: User, before: Annotation | None, assignment: Assignment
-) -> bool:
+def _decides(task: AnnotationTask, expert: User, before: Annotation | None, assignment: Assignment) -> bool:
     """A curator who draws the answer to a photo that experts disagree about is not one more expert, nor do they correct
     what they themselves said as one of these experts.
     """

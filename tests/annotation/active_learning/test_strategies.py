@@ -266,7 +266,8 @@ def test_hamming_counts_differing_bits_of_signed_hashes(a, b):
 
 
 @pytest.mark.parametrize(
-    ("value", "telling"), [(None, False), (0, False), (-1, False), (0xFF, True), (0x7F, False), (~0x7F, False)]
+    ("value", "telling"),
+    [(None, False), (0, False), (-1, False), (0xFF, True), (0x7F, False), (~0x7F, False)],
 )
 def test_hashes_of_blank_pictures_tell_nothing(value, telling):
     assert is_telling(value) is telling

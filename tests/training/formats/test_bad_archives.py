@@ -174,7 +174,11 @@ def test_a_wrong_coco_entry_is_named(change, found):
     ("before", "after", "found"),
     [
         ('"image_id": 1', '"image_id": 2, "image_id": 1', ("name_twice", "annotations.image_id", 1)),
-        ('"file_name": "a.png"', '"file_name": "b", "file_name": "a.png"', ("name_twice", "images.file_name", 1)),
+        (
+            '"file_name": "a.png"',
+            '"file_name": "b", "file_name": "a.png"',
+            ("name_twice", "images.file_name", 1),
+        ),
         ('"categories"', '"categories": [], "categories"', ("name_twice", "categories", None)),
         ('"info": {', '"info": {"year": 1, "year": 2, ', ("name_twice", "info.year", None)),
     ],
