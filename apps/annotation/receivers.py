@@ -12,7 +12,7 @@ from apps.observations.hooks import box_marks, mine_notes, personal_data, photo_
 from apps.observations.models import Comment
 from apps.observations.signals import comment_added, photos_detected
 from apps.training.models import ModelVersion
-from apps.training.signals import model_promoted
+from apps.training.signals import model_promoted, run_ended
 
 
 def connect() -> None:
@@ -20,11 +20,13 @@ def connect() -> None:
     photos_detected.connect(queue_detected, dispatch_uid="annotation.queue_detected")
     model_promoted.connect(rank_anew, dispatch_uid="annotation.rank_anew")
     comment_added.connect(score_commented, dispatch_uid="annotation.score_commented")
+    run_ended.connect(see_what_is_due, dispatch_uid="annotation.see_what_is_due")
     annotation_accepted.connect(tell_of_answer, dispatch_uid="annotation.tell_of_answer")
     from apps.annotation.personal_data import experts_data
-    from apps.annotation.views.news import mine_note, photo_marks, photo_panel
+    from apps.annotation.views.news import lesson_panel, mine_note, photo_marks, photo_panel
 
     photo_panels.register(photo_panel)
+    photo_panels.register(lesson_panel)
     box_marks.register(photo_marks)
     mine_notes.register(mine_note)
     personal_data.register(experts_data)
@@ -63,16 +65,26 @@ def settled(photo_ids: Sequence[int]) -> list[int]:
 
 
 def rank_anew(model_version: ModelVersion, **_news: Any) -> None:
-    """The whole queue follows the new version."""
+    """The whole queue follows the new version, and those whose photos taught it are thanked."""
     from apps.annotation.services.ranking import request_updates_for
+    from apps.annotation.tasks.news import note_thanks
 
     request_updates_for(model_version)
+    send_once(note_thanks)
 
 
 def tell_of_answer(**_news: Any) -> None:
-    """Its contributor has news, and its boxes come into the grid of crops."""
+    """Its contributor has news, its boxes come into the grid of crops, and a training may be due."""
     from apps.annotation.tasks.crops import describe_crops
     from apps.annotation.tasks.news import note_news
 
     send_once(note_news)
     send_once(describe_crops)
+    see_what_is_due()
+
+
+def see_what_is_due(**_news: Any) -> None:
+    """Answers that came while a run was under way may be enough for the next one."""
+    from apps.annotation.tasks.training import start_trainings
+
+    send_once(start_trainings)

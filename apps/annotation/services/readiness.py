@@ -12,12 +12,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from apps.annotation.models import AnnotationPolicy, TrainingStart
-from apps.annotation.services.datasets import ACCEPTED_FROM, ACCEPTED_WHERE
+from apps.annotation.services.datasets import ACCEPTED_FROM, ACCEPTED_WHERE, NOTHING_ACCEPTED
 from apps.common.leased import WorkStatus
 from apps.observations.models import Label, Survey
 from apps.training.models import OPEN_RUNS, Comparison, Dataset, ModelVersion, Split, TrainingRun
 from apps.training.services.runs import dataset_problems
 
+NO_MODEL: Final = "no_model"
+RUN_UNDER_WAY: Final = "run_under_way"
 _UNDER_WAY: Final = (WorkStatus.PENDING, WorkStatus.PROCESSING)
 
 # New is an answer that the last run's dataset does not hold: a corrected one counts again, a withdrawn photo never.
@@ -30,7 +32,7 @@ LEFT JOIN training_datasetitem AS item ON item.dataset_id = last.dataset_id AND 
     AND item.annotation = annotation.public_id
 {ACCEPTED_WHERE}
 GROUP BY task.survey_id, photo_group.split
-"""  # noqa: S608 (constants)
+"""
 _BOXES = f"""
 SELECT task.survey_id, photo_group.split, label.code, count(*)
 {ACCEPTED_FROM}
@@ -38,7 +40,7 @@ JOIN annotation_annotatedbox AS box ON box.annotation_id = annotation.id
 JOIN observations_label AS label ON label.id = box.label_id
 {ACCEPTED_WHERE}
 GROUP BY task.survey_id, photo_group.split, label.code
-"""  # noqa: S608 (constants)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class _Facts:
     run: TrainingRun | None = None
     is_starting: bool = False
     comparison: Comparison | None = None
+    production: ModelVersion | None = None
     new: int = 0
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
     labels: dict[str, None] = field(default_factory=dict)
@@ -122,8 +125,8 @@ def last_runs(surveys: Sequence[Survey]) -> dict[int, TrainingRun]:
         dataset__name__in=by_slug, registered_model__in={survey.registered_model_id for survey in surveys}
     ).select_related("dataset")
     last: dict[int, TrainingRun] = {}
-    for run in runs.order_by("registered_model", "dataset__name", "-pk").distinct(
-        "registered_model", "dataset__name"
+    for run in runs.order_by("registered_model_id", "dataset__name", "-pk").distinct(
+        "registered_model_id", "dataset__name"
     ):
         survey = by_slug[run.dataset.name]
         if run.registered_model_id == survey.registered_model_id:
@@ -157,9 +160,7 @@ def _read_answers(facts: Sequence[_Facts]) -> None:
     last = last_runs([one.survey for one in facts])
     _read_labels(by_key)
     for one in facts:
-        one.counts = {
-            split: {"photos": 0, "empty": 0, "boxes": 0, "labels": {}} for split in Split.values
-        }
+        one.counts = {split: {"photos": 0, "empty": 0, "boxes": 0, "labels": {}} for split in Split.values}
     with connection.cursor() as cursor:
         cursor.execute(_PHOTOS, [list(last), [run.dataset_id for run in last.values()], surveys])
         for survey, split, photos, empty, new in cursor:
@@ -183,62 +184,70 @@ def _read_labels(facts: Mapping[int, _Facts]) -> None:
         stage=ModelVersion.Stage.PRODUCTION,
         registered_model__in={one.survey.registered_model_id for one in facts.values()},
     )
-    of_model = dict(serving.values_list("registered_model", "labels"))
+    of_model = {version.registered_model_id: version for version in serving}
     for one in facts.values():
-        if not one.labels:
-            one.labels |= dict.fromkeys(of_model.get(one.survey.registered_model_id or 0, ()))
+        one.production = of_model.get(one.survey.registered_model_id or 0)
+        if not one.labels and one.production is not None:
+            one.labels |= dict.fromkeys(one.production.labels)
     in_use = Label.objects.filter(survey__in=facts, is_active=True).order_by("survey", "pk")
     for survey, code in in_use.values_list("survey", "code"):
         facts[survey].labels.setdefault(code)
 
 
 def _judge(facts: _Facts) -> Readiness:
-    if facts.survey.registered_model_id is None:
-        return _no("no_model", _("No model is chosen for this survey. A curator chooses one in its settings."))
     needed = facts.policy.train_after
     missing = max(0, needed - facts.new)
     known: dict[str, Any] = {"new": facts.new, "needed": needed, "run": facts.run}
-    if facts.run is not None:
-        sentence = _("A run is under way.")
-        return _no("run_under_way", sentence, obstacles=(sentence,), **known)
-    if facts.is_starting:
-        sentence = _("A training is being prepared.")
-        return _no("starting", sentence, obstacles=(sentence,), **known)
-    if not facts.accepted:
-        sentence = _("No photo of this survey has an accepted answer yet.")
-        return _no("nothing_accepted", sentence, missing=missing, obstacles=(sentence,), **known)
-    problems = dataset_problems(facts.dataset())
+    if found := _standstill(facts):
+        code, sentence = found
+        known["missing"] = missing if code == NOTHING_ACCEPTED else None
+        return Readiness(is_ready=False, code=code, sentence=sentence, obstacles=(sentence,), **known)
+    # From another version than the one in production a curator may start all the same.
+    problems = dataset_problems(facts.dataset(), base=facts.production)
+    obstacles = dataset_problems(facts.dataset()) if problems else []
     known |= {
-        "obstacles": tuple(str(problem.sentence) for problem in problems),
-        "may_start": not problems,
+        "obstacles": tuple(problem.sentence for problem in obstacles),
+        "may_start": not obstacles,
+        "missing": missing if facts.policy.trains_by_itself else None,
     }
     if missing and facts.policy.trains_by_itself:
         sentence = ngettext(
             "%(n)s more accepted photo needed.", "%(n)s more accepted photos needed.", missing
         ) % {"n": missing}
-        return _no("photos_missing", sentence, missing=missing, **known)
+        return Readiness(is_ready=False, code="photos_missing", sentence=sentence, **known)
     if problems:
-        return _no(problems[0].code, str(problems[0].sentence), **known)
+        return Readiness(is_ready=False, code=problems[0].code, sentence=problems[0].sentence, **known)
     if not facts.policy.trains_by_itself:
-        return _no("by_hand", _by_hand(facts.new), **known)
+        return Readiness(is_ready=False, code="by_hand", sentence=_by_hand(facts.new), **known)
     if facts.comparison is not None:
         sentence = _("The last version is still being compared with the one in production.")
-        return _no("comparison_under_way", sentence, **known)
+        return Readiness(is_ready=False, code="comparison_under_way", sentence=sentence, **known)
     sentence = ngettext(
         "Ready: %(n)s accepted photo is new since the last training.",
         "Ready: %(n)s accepted photos are new since the last training.",
         facts.new,
     ) % {"n": facts.new}
-    return Readiness(is_ready=True, code="ready", sentence=sentence, missing=0, **known)
+    return Readiness(is_ready=True, code="ready", sentence=sentence, **known)
 
 
-def _no(code: str, sentence: str, **known: Any) -> Readiness:
-    return Readiness(is_ready=False, code=code, sentence=sentence, **known)
+def _standstill(facts: _Facts) -> tuple[str, str] | None:
+    """What keeps everybody from starting, whatever the answers hold."""
+    if facts.survey.registered_model_id is None:
+        return NO_MODEL, _("No model is chosen for this survey. A curator chooses one in its settings.")
+    if facts.run is not None:
+        return RUN_UNDER_WAY, _("A run is under way.")
+    if facts.is_starting:
+        return "starting", _("A training is being prepared.")
+    if not facts.accepted:
+        return NOTHING_ACCEPTED, _("No photo of this survey has an accepted answer yet.")
+    return None
 
 
 def _by_hand(new: int) -> str:
     if not new:
-        return _("Trainings of this survey start on a curator's word; no accepted photo is new since the last one.")
+        return _(
+            "Trainings of this survey start on a curator's word; no accepted photo is new since the last one."
+        )
     return ngettext(
         "Trainings of this survey start on a curator's word; %(n)s accepted photo is new since the last one.",
         "Trainings of this survey start on a curator's word; %(n)s accepted photos are new since the last one.",

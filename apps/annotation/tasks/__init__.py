@@ -4,6 +4,7 @@ from apps.annotation.tasks.crops import sweep_crops
 from apps.annotation.tasks.datasets import sweep_datasets
 from apps.annotation.tasks.news import sweep_news
 from apps.annotation.tasks.queue import sweep_queue
+from apps.annotation.tasks.training import sweep_training
 from apps.common.tasks import task
 
 
@@ -14,3 +15,4 @@ def sweep() -> None:
     sweep_datasets()
     sweep_news()
     sweep_crops()
+    sweep_training()
