@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 _CGROUP: Final = Path("/sys/fs/cgroup")
+_ULTRALYTICS: Final = ("ultralytics", "ultralytics-opencv-headless")
+"""The same package under two names, the second without a window system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Hardware:
     @classmethod
     def here(cls) -> Hardware:
         gpus, cuda = _gpus()
-        packages = {name: _version(name) for name in ("torch", "ultralytics")}
+        packages = {"torch": _version("torch"), "ultralytics": _version(*_ULTRALYTICS)}
         versions = {name: found for name, found in {**packages, "cuda": cuda}.items() if found}
         versions["python"] = platform.python_version()
         return cls(_cpu_model(), len(os.sched_getaffinity(0)), _memory_bytes(), gpus, versions)
@@ -58,11 +60,13 @@ def describe_hardware() -> dict[str, Any]:
     return Hardware.here().as_record()
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
+def _version(*packages: str) -> str:
+    for package in packages:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return ""
 
 
 def _gpus() -> tuple[tuple[Gpu, ...], str]:

@@ -41,7 +41,7 @@ def build_net(base: DetectionModel | None, labels: Sequence[str], *, architectur
 
     With a base everything but the last layer of the class branch is copied whole, and of that layer the rows of
     the labels that the base knows by the same name. A new label begins with no weights and the bias of a rare animal,
-    so that before any training the net answers as its base did: to the last bit for the labels it knew.
+    so that before any training the net answers as its base did.
     """
     import_ultralytics()
     from ultralytics.nn.tasks import DetectionModel, yaml_model_load

@@ -121,7 +121,7 @@ def start_job(content, *, preexec_fn=None, environment=None):
             pass_fds=(writing,),
             stdout=log,
             stderr=log,
-            preexec_fn=preexec_fn,
+            preexec_fn=preexec_fn,  # noqa: PLW1509 - the tests start it from their only thread
             env={**os.environ, **(environment or {})},
         )  # fmt: skip
     os.close(writing)
