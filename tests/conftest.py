@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.cache import cache
 
 from tests.support.processes import RealProcess, ThrowawayRedis, celery_worker
+from tests.support.template_database import keep_template, use_template
 
 
 def pytest_configure() -> None:
@@ -18,6 +19,21 @@ def pytest_configure() -> None:
         compiled = source.with_suffix(".mo")
         if not compiled.exists() or compiled.stat().st_mtime < source.stat().st_mtime:
             polib.pofile(str(source)).save_as_mofile(str(compiled))
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    django_db_modify_db_settings_parallel_suffix: None, django_db_blocker: Any
+) -> None:
+    with django_db_blocker.unblock():
+        use_template()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """As the plugin makes it; what was migrated is kept for the next run."""
+    with django_db_blocker.unblock():
+        keep_template()
 
 
 @pytest.fixture(autouse=True)
