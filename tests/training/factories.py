@@ -24,13 +24,15 @@ LABELS = ["CER", "ISO_MIN"]
 
 def counts_of(labels: list[str], *, boxes: int = 10) -> dict[str, object]:
     """Each split with so many boxes of each label."""
-    split = {
-        "photos": boxes,
-        "empty": 0,
-        "boxes": boxes * len(labels),
-        "labels": dict.fromkeys(labels, boxes),
+    return {
+        split: {
+            "photos": boxes,
+            "empty": 0,
+            "boxes": boxes * len(labels),
+            "labels": dict.fromkeys(labels, boxes),
+        }
+        for split in ("train", "validation", "test")
     }
-    return {name: dict(split) for name in ("train", "validation", "test")}
 
 
 class CandidateFactory(ModelVersionFactory):

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from apps.training.services.run_worker.folder import RunFolder, identifiers
 
 logger = structlog.get_logger(__name__)
 FOLDER: Final = "checkpoints"
+_LAST_UPLOAD_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,8 @@ class CheckpointKeeper:
         if self._waiting:
             self._waiting.file.close()
             self._waiting = None
+        if self._under_way is not None:
+            wait([self._under_way], timeout=_LAST_UPLOAD_S)  # what arrives later is swept
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _go_on(self) -> None:

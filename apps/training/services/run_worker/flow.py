@@ -1,7 +1,6 @@
 """One attempt at a run: what is fetched, the training that is supervised, and every way it can end."""
 
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -100,14 +99,14 @@ def _work(record: RunRecord, folder: RunFolder) -> None:
     _settle_parameters(record)
     job = _job(record, folder)
     checkpoint = _checkpoint(record, folder)
+    job |= {"checkpoint": str(checkpoint) if checkpoint else None}
     while True:
-        job |= {"batch": record.batch, "checkpoint": str(checkpoint) if checkpoint else None}
+        job |= {"batch": record.batch}
         end = supervise(folder.write_job(job), record, folder)
         if isinstance(end, Finished):
             outcome.succeed(record, weights=end.weights, sha256=end.sha256, best_epoch=end.best_epoch)
             return
         _halve_batch(record, end)
-        checkpoint = None if folder.checkpoint_epoch else checkpoint
 
 
 def _halve_batch(record: RunRecord, end: OutOfMemory) -> None:
@@ -206,12 +205,10 @@ def _base(run: TrainingRun) -> str | None:
 
 
 def _checkpoint(record: RunRecord, folder: RunFolder) -> Path | None:
-    """Where the training goes on: None for what the trainer has left in its own folder, or for the beginning."""
+    """The stored checkpoint, where it is further than what the trainer left in its own folder; it takes the furthest."""
     run = record.run
     if not run.checkpoint or folder.checkpoint_epoch >= run.checkpoint_epoch:
         return None
-    shutil.rmtree(folder.work, ignore_errors=True)  # another machine came further since
-    folder.open()
     found = fetch_checkpoint(run, folder)
     if found is None:
         record.note("checkpoint_unusable", level=TrainingLogLine.Level.WARNING)

@@ -42,10 +42,6 @@ class RunFolder:
         end_marked(self.mark)
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def start_over(self) -> None:
-        self.remove()
-        self.open()
-
     def remember_checkpoint(self, epoch: int) -> None:
         """The trainer's own last checkpoint here is at least this far."""
         self._latest.write_text(json.dumps({"epoch": epoch}))

@@ -106,9 +106,9 @@ def _metrics(run: TrainingRun, best_epoch: int) -> dict[str, Any]:
 
 def _ask_for_comparison(record: RunRecord, version: ModelVersion) -> None:
     """What keeps from comparing must not cost the version: it is a candidate, and can be compared by hand."""
-    from apps.training.services.comparisons import request_comparison
-
     try:
+        from apps.training.services.comparisons import request_comparison
+
         with transaction.atomic():
             request_comparison(challenger=version, run=record.run)
     except Exception as error:

@@ -59,8 +59,8 @@ def supervise(job_file: Path, record: RunRecord, folder: RunFolder) -> Finished 
             job.kill()  # what it started ends with it
             watch.drain(job)
         return watch.end(job.exit_status)
-    except StoppedError:
-        watch.settle()
+    except (StoppedError, RunBrokeError):
+        watch.settle()  # whoever goes on may be another machine
         raise
     finally:
         keeper.close()
@@ -115,7 +115,7 @@ class _Watch:
             self.keeper.forget(before)
 
     def settle(self) -> None:
-        """The worker ends: the last checkpoint still goes to the storage, for another machine."""
+        """The last checkpoint still goes to the storage."""
         stored = self.keeper.settle(seconds=_LAST_CHECKPOINT_S)
         if stored and (before := self.record.keep_checkpoint(stored)):
             self.keeper.forget(before)
