@@ -4,17 +4,21 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import hypothesis
 import polib
 import pytest
 from django.conf import settings
 from django.core.cache import cache
 
+from tests.support.examples import examples
 from tests.support.processes import RealProcess, ThrowawayRedis, celery_worker
 from tests.support.template_database import keep_template, use_template
 
 
 def pytest_configure() -> None:
-    """The texts of both languages, as `make run` compiles them."""
+    """The texts of both languages, as `make run` compiles them; properties with as many examples as there is time for."""
+    hypothesis.settings.register_profile("podura", max_examples=examples(100))
+    hypothesis.settings.load_profile("podura")
     for source in (settings.BASE_DIR / "locale").glob("*/LC_MESSAGES/*.po"):
         compiled = source.with_suffix(".mo")
         if not compiled.exists() or compiled.stat().st_mtime < source.stat().st_mtime:

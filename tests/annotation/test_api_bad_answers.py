@@ -12,6 +12,7 @@ from tests.annotation.drawing import answer, box, draft, drawing_survey, drawn, 
 from tests.annotation.factories import AnnotationFactory
 from tests.api.conftest import Caller, verified_user
 from tests.factories import LabelFactory
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.django_db
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -291,7 +292,7 @@ FIELDS = st.dictionaries(st.sampled_from([*box(), "z"]), ANYTHING | st.floats(-1
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None, suppress_health_check=QUIET, derandomize=True)
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=QUIET, derandomize=True)
 @given(boxes=st.lists(FIELDS.map(lambda fields: {**box(), **fields}) | ANYTHING, max_size=4) | ANYTHING)
 @example(boxes=[box(x_min=5e-324, x_max=1e-323)])
 @example(boxes=[box(label="\u212b", note="\u0958" * 300)])

@@ -189,6 +189,7 @@ def test_nothing_tells_a_known_photo_from_any_other_beforehand(survey, expert):
         assert lease.json()["is_mine"]
 
 
+@pytest.mark.slow
 def test_the_queue_weaves_them_in_and_nobody_gets_their_own(survey):
     task = golden_photo(survey)
     for _photo in range(12):

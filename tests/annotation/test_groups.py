@@ -20,6 +20,7 @@ from apps.annotation.services.queue import enqueue_photos
 from apps.observations.models import Photo, Survey
 from tests.annotation.queues import different_hash, photo_of
 from tests.factories import ObservationFactory, PhotoFactory, SurveyFactory, UserFactory
+from tests.support.examples import examples
 
 DAY = datetime(2026, 5, 4, 9, tzinfo=UTC)
 
@@ -280,7 +281,7 @@ class TestSplitsHold(TestCase):
         st.booleans(),  # of an import
     )
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         rounds=st.lists(st.lists(photo, min_size=1, max_size=5), min_size=1, max_size=6),
         seed=st.integers(0, 2**62),

@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from apps.annotation.agreement.boxes import LabelledBoxes, iou_rows
 from apps.annotation.agreement.matching import compare, match
+from tests.support.examples import examples
 
 side = st.integers(1, 30)
 place = st.integers(0, 60)
@@ -101,7 +102,7 @@ def test_neither_the_order_of_the_boxes_nor_of_the_sets_matters(one, other, rand
     assert (again.matched, again.label_pairs) == (there.matched, there.label_pairs)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(labelled)
 def test_an_answer_matches_itself_wholly(one):
     found = compare(one, one, min_iou=0.5)

@@ -157,6 +157,7 @@ def test_private_photos_are_queued_as_such() -> None:
     assert next_task(ExpertFactory(), survey) is None
 
 
+@pytest.mark.slow
 def test_the_control_arm_keeps_its_share_in_the_order_of_its_draws() -> None:
     survey = queued([0.5 + n / 1000 for n in range(80)], control_fraction=0.2)
     arms = dict(AnnotationTask.objects.values_list("photo", "arm"))
@@ -169,6 +170,7 @@ def test_the_control_arm_keeps_its_share_in_the_order_of_its_draws() -> None:
     assert (policy.control_given, policy.active_given) == (8, 32)
 
 
+@pytest.mark.slow
 def test_when_one_arm_is_empty_the_other_goes_on() -> None:
     survey = queued([0.5 + n / 1000 for n in range(40)], control_fraction=0.2)
     assert len(given(ExpertFactory(), survey)) == 40
@@ -224,6 +226,7 @@ def test_a_new_photo_waits_when_experts_have_seen_its_like_since_the_promotion()
     assert AnnotationTask.objects.get(photo=twin).waits_for == seen.task
 
 
+@pytest.mark.slow
 def test_golden_photos_come_at_their_rate_and_none_twice() -> None:
     survey = queued([0.5 + n / 1000 for n in range(90)], golden_rate=0.25)
     expert, author = ExpertFactory(), ExpertFactory()
@@ -277,6 +280,7 @@ def test_the_peek_is_what_comes_next() -> None:
         assert assignment.task == ahead
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_three_experts_at_once_are_never_given_the_same_photo() -> None:
     survey = queued([0.5 + n / 1000 for n in range(45)], control_fraction=0.2)

@@ -97,6 +97,7 @@ def test_when_too_many_ask_the_caller_is_told_when_to_come_back(caller, worker, 
     assert int(response["Retry-After"]) >= 1
 
 
+@pytest.mark.slow
 def test_when_the_answer_does_not_come_in_time_nobody_waits_forever(caller, worker, settings, monkeypatch):
     settings.IDENTIFY_TIMEOUT_SECONDS = 1
     monkeypatch.setattr(service, "send", lambda _task: None)

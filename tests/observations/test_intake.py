@@ -383,6 +383,7 @@ def pool(**changes) -> decoding.DecodingPool:
     return decoding.DecodingPool(**options)
 
 
+@pytest.mark.slow
 def test_a_decoder_without_memory_refuses_and_the_next_picture_is_decoded():
     small = pool(memory_bytes=420 * 1024**2)
     large = saved(picture(9000, 9000), "PNG", compress_level=1)

@@ -127,6 +127,7 @@ def test_the_database_refuses_work_in_progress_without_a_lease(photos):
         Photo.objects.filter(pk=photos[0].pk).update(status=WorkStatus.PROCESSING)
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_a_long_piece_of_work_keeps_its_lease(settings):
     settings.JOB_LEASE_SECONDS = 1

@@ -15,6 +15,7 @@ from apps.observations.browse.map import MAX_LEVEL, MIN_LEVEL, cell_of
 from apps.observations.models import MapCell, Observation
 from apps.observations.services.map_cells import fold_map_cells
 from tests.factories import ObservationFactory, SurveyFactory, UserFactory
+from tests.support.examples import examples
 
 PARIS = Point(2.35, 48.85, srid=4326)
 OSIJEK = Point(18.69, 45.55, srid=4326)
@@ -168,7 +169,7 @@ def test_two_people_who_send_at_once_do_not_wait_for_each_other():
 
 @pytest.mark.django_db
 @given(st.floats(-180, 180), st.floats(-90, 90), st.integers(2, 12))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_python_and_the_trigger_agree_on_the_cell_of_a_place(longitude, latitude, level):
     with connection.cursor() as cursor:
         cursor.execute(

@@ -76,6 +76,7 @@ def test_a_photo_is_kept_and_handed_on_by_the_site_where_browsers_do_not_reach_t
     assert thumbnail.getvalue().startswith(b"\xff\xd8")
 
 
+@pytest.mark.slow
 def test_browsers_are_sent_to_a_store_that_they_reach_for_five_minutes(settings):
     settings.IS_PUBLIC_STORE = True
     observation = ObservationFactory.create()
@@ -105,6 +106,7 @@ def test_only_a_store_that_is_said_to_be_public_is(url, expected):
     assert is_public_store(url) is expected
 
 
+@pytest.mark.slow
 def test_a_zip_is_read_from_the_store_without_lying_in_memory():
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
@@ -120,6 +122,7 @@ def test_a_zip_is_read_from_the_store_without_lying_in_memory():
     assert observation.refused_files.get().name == "filler.bin"
 
 
+@pytest.mark.slow
 def test_deleting_an_observation_empties_the_store():
     observation = ObservationFactory.create()
     photo = receive_photo(observation=observation, file=io.BytesIO(jpeg()), name="a.jpg").photo
@@ -133,6 +136,7 @@ def test_deleting_an_observation_empties_the_store():
     )
 
 
+@pytest.mark.slow
 def test_the_tiles_of_a_large_photo_lie_in_the_store_and_leave_it(settings):
     observation = ObservationFactory.create()
     content = jpeg(width=2_700, height=700)

@@ -190,6 +190,7 @@ class TestCutting:
             TilePyramid.objects.update(status=WorkStatus.DONE)
 
 
+@pytest.mark.slow
 class TestTrouble:
     def test_a_missing_original_fails_once_and_for_good(self):
         photo = send()

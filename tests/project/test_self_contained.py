@@ -8,6 +8,7 @@ import pytest
 from django.conf import settings
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (settings.STATE_DIR / "services.json").exists(), reason="the tests run on somebody else's database"
 )

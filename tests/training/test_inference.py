@@ -97,6 +97,7 @@ def test_labels_that_are_not_those_of_the_weights_are_a_reason(model):
         production_detector(model)
 
 
+@pytest.mark.slow
 def test_a_web_process_loads_no_runtime():
     code = (
         "import django; django.setup(); import apps.observations.tasks, apps.observations.services.identify, sys;"

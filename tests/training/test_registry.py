@@ -96,6 +96,7 @@ def test_the_database_refuses_a_second_production_version():
         ModelVersionFactory(registered_model=version.registered_model)
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_promotions_at_the_same_time_leave_one_in_production():
     model = RegisteredModelFactory()

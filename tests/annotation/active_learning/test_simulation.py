@@ -210,6 +210,7 @@ def test_the_summary_says_how_little_few_seeds_can_show(labelled, tmp_path):
     assert "above chance in" in text
 
 
+@pytest.mark.slow
 def test_the_same_curves_give_the_same_svg(labelled, tmp_path):
     outcomes, _ = simulate(labelled, tmp_path)
     comparison = compare(PLAN, outcomes)

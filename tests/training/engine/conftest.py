@@ -30,6 +30,14 @@ TINY_ARCHITECTURE = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Importing torch and Ultralytics takes ten seconds: what makes a net is slow."""
+    for item in items:
+        if {"tiny_weights", "detector"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
 def tiny_metadata(**changes: object) -> WeightsMetadata:
     values = {
         "architecture": TINY_ARCHITECTURE,

@@ -102,6 +102,7 @@ def test_the_command_writes_what_it_prints(tmp_path, capsys, samples):
     assert len(written["pictures"]) == len(samples.pictures)
 
 
+@pytest.mark.slow
 def test_other_labels_cannot_be_compared(detector, samples):
     with pytest.raises(ValueError, match="labelled"):
         evaluate(detector, replace(samples, labels=("mite",)))

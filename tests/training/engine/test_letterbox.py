@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apps.training.engine.letterbox import PADDING_GREY, letterbox
+from tests.support.examples import examples
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     width=st.integers(2, 900),
     height=st.integers(2, 900),
@@ -24,6 +25,7 @@ def test_a_box_that_goes_in_comes_back(width, height, size, corners):
     assert np.allclose(placement.to_picture(there), boxes, atol=0.01 * max(1, 1 / placement.scale))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "height"), [(640, 480), (481, 640), (1000, 333), (100, 77), (640, 640), (3, 900)]
 )

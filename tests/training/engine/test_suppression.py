@@ -19,6 +19,7 @@ def raw_output(boxes_xyxy: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.concatenate([((low + high) / 2).T, (high - low).T, scores.T]).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 50, 700])
 @pytest.mark.parametrize("iou", [0.1, 0.45, 0.7])
 def test_it_keeps_exactly_what_torchvision_keeps(count, iou):

@@ -55,6 +55,7 @@ def test_a_net_comes_back_as_it_was_saved(tiny_weights, tmp_path):
     assert first.shape == (1, 6, 8 * 8 + 4 * 4)
 
 
+@pytest.mark.slow
 def test_a_net_fine_tuned_from_more_classes_keeps_its_wider_branch(tmp_path):
     from apps.training.engine.environment import import_ultralytics
 
@@ -156,6 +157,7 @@ def test_a_cut_file_is_refused(tiny_weights, tmp_path):
         read_metadata(path)
 
 
+@pytest.mark.slow
 def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr("apps.training.engine.weights.MAX_UNPACKED_BYTES", 1_000_000)
     path = tmp_path / "bomb.podura"
@@ -210,6 +212,7 @@ class Burglar:
         return os.mkdir, (self.path,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bare pickle", "torch archive"])
 def test_a_checkpoint_that_is_a_program_is_refused_and_not_run(tmp_path, kind):
     trace, path = tmp_path / "broken-in", tmp_path / "yolo.pt"

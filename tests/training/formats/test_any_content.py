@@ -7,9 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps.training.formats import FormatError, read_set
+from tests.support.examples import examples
 from tests.training.formats.support import changed, files, small_set, written
 
-some = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+some = settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 ODD = st.one_of(
     st.none(),
     st.booleans(),

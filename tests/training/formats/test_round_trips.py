@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from apps.training.formats import LabelledBox, LabelledImage, LabelledSet, read_set
 from apps.training.formats.model import GRID, on_grid, pixels, steps
 from apps.training.formats.tables import plain_cell, safe_cell
+from tests.support.examples import examples
 from tests.training.formats.support import files, sets, small_set, written
 
 KINDS = ("yolo", "coco", "voc")
-many = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def read(content, kind):
@@ -40,7 +41,7 @@ def test_what_is_only_written_has_the_same_bytes_each_time(kind, labelled):
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.permutations(KINDS, 2)))
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=list(HealthCheck))
 @given(labelled=sets())
 def test_going_through_another_format_changes_nothing(first, second, labelled):
     there = read(written(labelled, first), first)
