@@ -6,29 +6,24 @@ python -m apps.training.engine.evaluate --weights W --images DIR --coco coco.jso
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from apps.training.engine.detector import DEFAULT_CONFIDENCE, Detector, load_detector
-from apps.training.engine.labelled import LabelledPicture, LabelledPictures, read_coco
-from apps.training.engine.suppression import intersection_areas
+from apps.training.engine.labelled import LabelledPictures, read_coco
+from apps.training.engine.matching import MATCH_IOU, Found, Truth, greedy_partners
+from apps.training.engine.reference import EVALUATOR, coco_precisions
 from apps.training.engine.types import DetectedBoxes
 from apps.training.engine.weights import file_sha256
 
 EVALUATED_CONFIDENCE: Final = 0.001
 """mAP integrates over all thresholds, so that hardly anything may be cut off beforehand."""
 EVALUATED_IOU: Final = 0.7
-MATCH_IOU: Final = 0.5
-MAX_DETECTIONS: Final = 2000
-"""COCO's own limit of 100 boxes a picture would count three quarters of a full plate as missed."""
-EVALUATOR: Final = "COCO mAP by faster-coco-eval, 101-point interpolation, up to 2000 boxes a picture"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,76 +68,28 @@ def evaluate(detector: Detector, labelled: LabelledPictures) -> Quality:
 
 def quality_of(labelled: LabelledPictures, detected: Sequence[DetectedBoxes]) -> Quality:
     """MAP over all scores given; precision and recall at the default confidence."""
-    map50_95, map50 = _coco_map(labelled, detected)
-    pictures = tuple(_match(p, d) for p, d in zip(labelled.pictures, detected, strict=True))
+    truths = [Truth(picture.boxes_xyxy_px, picture.labels) for picture in labelled.pictures]
+    boxes = [Found(d.boxes_xyxy_px, d.labels, d.scores) for d in detected]
+    precisions = coco_precisions(truths, boxes, labels=labelled.labels)
+    pictures = tuple(
+        _match(picture.path.name, truth, found)
+        for picture, truth, found in zip(labelled.pictures, truths, boxes, strict=True)
+    )
     found, false = sum(p.found for p in pictures), sum(p.false for p in pictures)
     animals = sum(p.animals for p in pictures)
     return Quality(
-        map50=map50,
-        map50_95=map50_95,
+        map50=precisions.map50,
+        map50_95=precisions.map50_95,
         precision=found / (found + false) if found + false else float("nan"),
         recall=found / animals if animals else float("nan"),
         pictures=pictures,
     )
 
 
-def _coco_map(labelled: LabelledPictures, detected: Sequence[DetectedBoxes]) -> tuple[float, float]:
-    """(mAP50-95, mAP50)."""
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    truth: dict[str, Any] = {
-        "images": [
-            {"id": i, "width": p.width_px, "height": p.height_px} for i, p in enumerate(labelled.pictures)
-        ],
-        "categories": [{"id": i, "name": name} for i, name in enumerate(labelled.labels)],
-        "annotations": [],
-    }
-    rows: list[dict[str, Any]] = []
-    for image_id, (picture, boxes) in enumerate(zip(labelled.pictures, detected, strict=True)):
-        for box, label in zip(picture.boxes_xyxy_px, picture.labels, strict=True):
-            x, y, width, height = _xywh(box)
-            row = {"id": len(truth["annotations"]) + 1, "image_id": image_id, "category_id": int(label)}
-            truth["annotations"].append(
-                row | {"bbox": [x, y, width, height], "area": width * height, "iscrowd": 0}
-            )
-        for box, label, score in zip(boxes.boxes_xyxy_px, boxes.labels, boxes.scores, strict=True):
-            rows.append(
-                {"image_id": image_id, "category_id": int(label), "bbox": _xywh(box), "score": float(score)}
-            )
-    if not truth["annotations"]:
-        return float("nan"), float("nan")
-    if not rows:
-        return 0.0, 0.0
-    with contextlib.redirect_stdout(io.StringIO()):  # the evaluator prints its table
-        ground = COCO(truth)
-        evaluator = COCOeval_faster(ground, ground.loadRes(rows), "bbox")
-        evaluator.params.maxDets = [1, 100, MAX_DETECTIONS]
-        evaluator.evaluate()
-        evaluator.accumulate()
-    # (thresholds 0.50 to 0.95, recalls, labels, all sizes, most boxes); -1 marks labels without an animal
-    precision = np.asarray(evaluator.eval["precision"])[:, :, :, 0, -1]
-    known = precision.min(axis=(0, 1)) > -1
-    return float(precision[:, :, known].mean()), float(precision[0][:, known].mean())
-
-
-def _xywh(box: Any) -> list[float]:
-    x1, y1, x2, y2 = (float(value) for value in box)
-    return [x1, y1, x2 - x1, y2 - y1]
-
-
-def _match(picture: LabelledPicture, detected: DetectedBoxes) -> PictureQuality:
-    free = np.ones(len(picture.labels), np.bool_)
-    shown = detected.scores >= DEFAULT_CONFIDENCE
-    areas = (picture.boxes_xyxy_px[:, 2:] - picture.boxes_xyxy_px[:, :2]).prod(axis=1)
-    found = 0
-    for box, label in zip(detected.boxes_xyxy_px[shown], detected.labels[shown], strict=True):
-        shared = intersection_areas(box, picture.boxes_xyxy_px)
-        iou = shared / np.maximum(areas + (box[2:] - box[:2]).prod() - shared, 1e-9)
-        iou[~free | (picture.labels != label)] = 0
-        if len(iou) and iou.max() >= MATCH_IOU:
-            free[int(iou.argmax())] = False
-            found += 1
-    return PictureQuality(picture.path.name, len(picture.labels), found, int(shown.sum()) - found)
+def _match(name: str, truth: Truth, found: Found) -> PictureQuality:
+    shown = found.take(found.scores >= DEFAULT_CONFIDENCE)
+    right = int((greedy_partners(truth, shown, thresholds=np.array([MATCH_IOU])) >= 0).sum())
+    return PictureQuality(name, len(truth), right, len(shown) - right)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from apps.training.engine.labelled import LabelledPicture
     from apps.training.engine.measures import Measured, Measurement
 
-EVALUATED_CONFIDENCE: Final = 0.001
-"""Average precision integrates over all thresholds, so that hardly anything may be cut off beforehand."""
-EVALUATED_IOU: Final = 0.7
 BLOCK: Final = 32
 """Versions that are compared take turns after so many pictures: whatever else the machine does hits both."""
 LATENCY_PICTURES: Final = 24
@@ -172,6 +169,7 @@ def _side(version: ModelVersion, labels: Sequence[str], measurement: "Measuremen
 
 def _collected(side: _Side, items: Sequence[FrozenItem], source: _Source) -> Iterator[None]:
     """Detect and match, picture after picture: while one is matched, the next are in the net, decoded and fetched."""
+    from apps.training.engine.evaluate import EVALUATED_CONFIDENCE, EVALUATED_IOU
     from apps.training.engine.matching import Truth, found_of
     from apps.training.engine.types import DetectedBoxes
 
