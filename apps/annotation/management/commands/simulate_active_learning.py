@@ -21,8 +21,8 @@ from apps.annotation.active_learning.strategies import DEFAULT_STRATEGY, STRATEG
 from apps.training.engine.detector import DEFAULT_CONFIDENCE
 from apps.training.engine.labelled import LabelledPictures
 from apps.training.engine.letterbox import fitting_scale
+from apps.training.engine.prepared import SMALLEST_VISIBLE_PX
 from apps.training.engine.recipe import Recipe
-from apps.training.engine.train import SMALLEST_VISIBLE_PX
 from apps.training.engine.weights import WeightsError, file_sha256
 
 DEFAULTS = {"rounds": 4, "start": 20, "step": 20, "seeds": 3, "epochs": 20, "image_size": 320}
