@@ -24,6 +24,7 @@ ENV PATH=/app/.venv/bin:$PATH \
     DJANGO_SETTINGS_MODULE=project.settings \
     STATIC_ROOT=/app/static-collected \
     MODEL_CACHE_DIR=/var/lib/podura/models \
+    TRAINING_DIR=/var/lib/podura/training \
     BEAT_SCHEDULE_FILE=/tmp/celerybeat-schedule \
     WEB_BIND=0.0.0.0:8000 \
     HOME=/tmp
@@ -31,7 +32,11 @@ RUN for texts in locale/*/LC_MESSAGES/*.po; do \
       [ -e "$texts" ] && msgfmt --check-format -o "${texts%.po}.mo" "$texts"; done; \
     SECRET_KEY=only-while-building python manage.py collectstatic --no-input --verbosity 0 \
     && python -m compileall -q apps project \
-    && install -d -o podura -g podura /var/lib/podura /var/lib/podura/models
+    && install -d -o podura -g podura /var/lib/podura /var/lib/podura/models /var/lib/podura/training
+
+# For the records of trainings: an image has no .git to ask.
+ARG PODURA_COMMIT=""
+ENV PODURA_COMMIT=$PODURA_COMMIT
 
 USER podura
 EXPOSE 8000

@@ -14,7 +14,8 @@ OURS = [name for name, service in SERVICES.items() if service["image"].startswit
 
 def test_every_part_of_a_production_site_is_there():
     assert set(OURS) == {
-        "web", "worker-inference", "worker-inference-gpu", "worker-training", "worker-default", "beat", "migrate",
+        "web", "worker-inference", "worker-inference-gpu", "worker-training", "worker-training-gpu", "worker-default",
+        "beat", "migrate",
     }  # fmt: skip
     assert {"postgis", "queue", "cache", "s3"} <= set(SERVICES)
 
@@ -36,7 +37,16 @@ def test_what_stays_up_has_a_health_check(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["worker-inference", "worker-inference-gpu", "worker-training", "postgis", "queue", "s3"]
+    "name",
+    [
+        "worker-inference",
+        "worker-inference-gpu",
+        "worker-training",
+        "worker-training-gpu",
+        "postgis",
+        "queue",
+        "s3",
+    ],
 )
 def test_what_reads_strangers_files_has_no_way_out(name):
     assert SERVICES[name]["networks"] == ["inner"]
@@ -81,3 +91,18 @@ def test_our_environment_is_made_of_documented_settings():
         re.findall(r"^\| `([A-Z][A-Z0-9_]+)` \|", (CHECKOUT / "docs/settings.md").read_text(), re.MULTILINE)
     )
     assert set(SERVICES["web"]["environment"]) <= documented
+
+
+@pytest.mark.parametrize(
+    ("training", "detection"),
+    [("worker-training", "worker-inference"), ("worker-training-gpu", "worker-inference-gpu")],
+)
+def test_training_has_a_worker_of_its_own_in_every_profile_that_never_takes_the_processor_from_detection(
+    training, detection
+):
+    service = SERVICES[training]
+    assert service["profiles"] == SERVICES[detection]["profiles"]
+    assert service["command"][service["command"].index("-Q") + 1] == "training"
+    assert "training" not in SERVICES[detection]["command"]
+    assert service["cpu_shares"] < 1024
+    assert "training:/var/lib/podura/training" in service["volumes"]

@@ -7,7 +7,16 @@ from tests.support.processes import CHECKOUT
 READ = re.compile(r'(?:env\.\w+|_one_of|environ\.get|email_url)\(\s*"([A-Z][A-Z0-9_]+)"')
 # Read by programs, not by the settings.
 OF_COMMANDS = {"PORT", "TORCH_BACKEND", "PYTHON", "CHROMIUM"}
-OF_THE_SYSTEM = {"PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "LANG", "YOLO_CONFIG_DIR", "MAKEFLAGS"}
+OF_THE_SYSTEM = {
+    "PATH",
+    "HOME",
+    "XDG_RUNTIME_DIR",
+    "XDG_CACHE_HOME",
+    "LANG",
+    "YOLO_CONFIG_DIR",
+    "MAKEFLAGS",
+    "WORLD_SIZE",
+}
 
 
 def read_variables():

@@ -90,11 +90,8 @@ def _work(record: RunRecord, folder: RunFolder) -> None:
     run = record.run
     record.pulse(is_due=True)
     folder.open()
-    record.change(
-        stage=TrainingRun.Stage.PREPARING,
-        code_commit=code_commit(),
-        hardware=run.hardware | {"machine": socket.gethostname()},
-    )
+    run.hardware |= {"machine": socket.gethostname()}
+    record.change(stage=TrainingRun.Stage.PREPARING, code_commit=code_commit(), hardware=run.hardware)
     record.note("continued" if run.epochs_done else "started", machine=socket.gethostname())
     _settle_parameters(record)
     job = _job(record, folder)
