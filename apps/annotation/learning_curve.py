@@ -96,6 +96,11 @@ class Outlook:
         return min(max(0.0, expected), 1 - self.map50_95)
 
     @property
+    def margin(self) -> float:
+        """Half of the 95 % interval of the gain with each doubling."""
+        return 1.96 * (self.error or 0)
+
+    @property
     def is_guessed(self) -> bool:
         return self.versions < 2
 
@@ -164,7 +169,7 @@ def advice(ranked: Sequence[Outlook], names: Mapping[str, str]) -> str:
         "step": f"{best.per_doubling:+.2f}",
         "versions": best.versions,
         "next": NEXT_BOXES,
-        "error": f"{1.96 * (best.error or 0):.2f}",
+        "error": f"{best.margin:.2f}",
     }
     if close:
         first = _("More photos of %(label)s would help most; the figures do not tell these apart.")
