@@ -100,6 +100,7 @@ def _navigation() -> list[dict[str, Any]]:
             "items": [
                 _entry(_("Registered models"), "deployed_code", "training_registeredmodel"),
                 _entry(_("Model versions"), "history", "training_modelversion"),
+                _entry(_("Weights from outside"), "input", "training_modelimport"),
             ],
         },
         {

@@ -246,6 +246,7 @@ TRAINING_COMMAND = shlex.split(env.str("TRAINING_COMMAND", "")) or [
     sys.executable, "-m", "apps.training.engine.job"
 ]  # fmt: skip
 TRAINING_SILENCE_SECONDS = env.int("TRAINING_SILENCE_SECONDS", 86_400)
+MODEL_IMPORT_MAX_BYTES = env.int("MODEL_IMPORT_MAX_BYTES", 512 * 1024 * 1024)
 CODE_COMMIT = env.str("PODURA_COMMIT", "")  # an image has no .git to ask
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", str(STATE_DIR / "static")))

@@ -1,6 +1,13 @@
 """The model factory in the curators' console."""
 
 from apps.training.admin.datasets import DatasetAdmin, DatasetItemAdmin
+from apps.training.admin.imports import ModelImportAdmin
 from apps.training.admin.versions import ModelVersionAdmin, RegisteredModelAdmin
 
-__all__ = ["DatasetAdmin", "DatasetItemAdmin", "ModelVersionAdmin", "RegisteredModelAdmin"]
+__all__ = [
+    "DatasetAdmin",
+    "DatasetItemAdmin",
+    "ModelImportAdmin",
+    "ModelVersionAdmin",
+    "RegisteredModelAdmin",
+]

@@ -9,6 +9,7 @@ YOLO nano must stay small enough to be kept in a repository.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import lzma
@@ -35,9 +36,10 @@ _ARCHITECTURE_KEYS: Final = {
     "nc", "scale", "scales", "backbone", "head", "ch", "channels", "strides", "activation", "depth_multiple",
     "width_multiple", "kpt_shape", "reg_max", "end2end", "yaml_file", "max_channels",
 }  # fmt: skip
-_MODULE_NAME: Final = re.compile(
-    r"^(nn\.|torchvision\.ops\.)?[A-Z][A-Za-z0-9]{0,40}$|^nn\.[A-Za-z0-9]{1,40}$"
+_LAYERS: Final = frozenset(
+    ["A2C2f", "AConv", "ADown", "Bottleneck", "BottleneckCSP", "C1", "C2", "C2PSA", "C2f", "C2fCIB", "C2fPSA", "C3", "C3Ghost", "C3k2", "C3x", "CBFuse", "CBLinear", "Concat", "Conv", "ConvTranspose", "DWConv", "DWConvTranspose2d", "Detect", "ELAN1", "Focus", "GhostBottleneck", "GhostConv", "PSA", "RepC3", "RepNCSPELAN4", "SCDown", "SPP", "SPPELAN", "SPPF", "nn.BatchNorm2d", "nn.ConvTranspose2d", "nn.Identity", "nn.MaxPool2d", "nn.Upsample", "nn.ZeroPad2d", "v10Detect"]
 )
+"""The layers of Ultralytics' detectors: of any other name that its builder finds, it would call whatever it is."""
 _LAST_CLASS_LAYER: Final = re.compile(r"^model\.\d+\.cv3\.0\.2\.weight$")
 _SAFE_ARGUMENT_WORDS: Final = {"None", "nearest", "bilinear", "bicubic", "nc", "True", "False", "anchors"}
 
@@ -88,7 +90,7 @@ def save_weights(path: Path, model: DetectionModel, metadata: WeightsMetadata) -
 
     tensors: dict[str, torch.Tensor] = {}
     for name, value in model.state_dict().items():
-        if name.endswith("num_batches_tracked") or ".dfl." in name:
+        if not is_stored(name):
             continue
         half = value.detach().cpu().to(torch.float16).contiguous()
         if not torch.isfinite(half).all():
@@ -113,30 +115,53 @@ def load_torch_model(path: Path) -> tuple[DetectionModel, WeightsMetadata]:
     from apps.training.engine.environment import import_ultralytics
 
     import_ultralytics()
-    import torch
     from safetensors.torch import load
-    from ultralytics.nn.tasks import DetectionModel
 
     content = _unpack(path)
     metadata = _parse_metadata(content)
     try:
         tensors = load(content)
-        model = DetectionModel(dict(metadata.architecture), ch=3, nc=len(metadata.labels), verbose=False)
+    except Exception as error:
+        raise WeightsError(f"the net cannot be built: {error}") from error
+    return build_model(metadata, tensors), metadata
+
+
+def build_model(
+    metadata: WeightsMetadata, tensors: Mapping[str, torch.Tensor], *, is_half: bool = True
+) -> DetectionModel:
+    """The net of a checked description with these tensors, every one of which must fit. Raises `WeightsError`."""
+    import torch
+    from ultralytics.nn.tasks import DetectionModel
+
+    try:
+        description = copy.deepcopy(dict(metadata.architecture))  # Ultralytics writes into it
+        model = DetectionModel(description, ch=3, nc=len(metadata.labels), verbose=False)
         _widen_class_branch(model, tensors, metadata)
+    except WeightsError:
+        raise
     except Exception as error:  # a hostile architecture fails wherever it likes inside Ultralytics
         raise WeightsError(f"the net cannot be built: {error}") from error
     known = model.state_dict()
     for name, value in tensors.items():
-        if name not in known or known[name].shape != value.shape or value.dtype != torch.float16:
+        if (
+            name not in known
+            or known[name].shape != value.shape
+            or (is_half and value.dtype != torch.float16)
+        ):
             raise WeightsError(f"tensor {name} does not belong to this architecture")
         if not torch.isfinite(value).all():
             raise WeightsError(f"tensor {name} is not finite")
-    missing = {n for n in known if not n.endswith("num_batches_tracked") and ".dfl." not in n} - set(tensors)
+    missing = {name for name in known if is_stored(name)} - set(tensors)
     if missing:
         raise WeightsError(f"{len(missing)} tensors are missing, {min(missing)} among them")
     model.load_state_dict({name: value.float() for name, value in tensors.items()}, strict=False)
     model.names = dict(enumerate(metadata.labels))
-    return model.float().eval(), metadata
+    return model.float().eval()
+
+
+def is_stored(name: str) -> bool:
+    """Whether a tensor of the net belongs into a weights file, see `save_weights`."""
+    return not name.endswith("num_batches_tracked") and ".dfl." not in name
 
 
 def _widen_class_branch(
@@ -153,30 +178,32 @@ def _widen_class_branch(
         return
     if not 1 <= last.shape[1] <= 1024:
         raise WeightsError("the class branch has an impossible width")
-    donor = DetectionModel(dict(metadata.architecture), ch=3, nc=int(last.shape[1]), verbose=False)
+    description = copy.deepcopy(dict(metadata.architecture))
+    donor = DetectionModel(description, ch=3, nc=int(last.shape[1]), verbose=False)
     model.load(donor, verbose=False)
 
 
 def load_checkpoint_model(path: Path) -> DetectionModel:
     """A base net for training from an Ultralytics `.pt`, without running what its pickle asks for.
 
-    PyTorch's restricted unpickler builds only classes of an allow-list; anything else raises `WeightsError`.
+    The net is built from the checkpoint's checked description and gets its tensors; no object of the pickle is ever
+    made (`inert.py`). Anything else raises `WeightsError`.
     """
+    from apps.training.engine.checkpoint_file import read_checkpoint
     from apps.training.engine.environment import import_ultralytics
 
     import_ultralytics()
-    from ultralytics.nn.tasks import DetectionModel, torch_safe_load
-
-    if not path.is_file():  # Ultralytics would otherwise look for the name on the internet
+    if not path.is_file():
         raise WeightsError(f"no such file: {path}")
-    try:
-        checkpoint, _ = torch_safe_load(str(path), safe_only=True)
-        model = checkpoint.get("ema") or checkpoint["model"]
-    except Exception as error:
-        raise WeightsError(f"{path.name} is no checkpoint that can be loaded safely: {error}") from error
-    if not isinstance(model, DetectionModel):
-        raise WeightsError(f"{path.name} holds a {type(model).__name__}, not a detection model")
-    return model.float()
+    checkpoint = read_checkpoint(path)
+    metadata = WeightsMetadata(
+        architecture=checkpoint.architecture,
+        labels=checkpoint.labels,
+        image_size=checkpoint.image_size,
+        object_size_px=1.0,  # not said by such a file
+    )
+    tensors = {name: value for name, value in checkpoint.tensors.items() if is_stored(name)}
+    return build_model(metadata, tensors, is_half=False)
 
 
 def _unpack(path: Path) -> bytes:
@@ -221,53 +248,118 @@ def _refuse_constant(name: str) -> float:
     raise WeightsError(f"the metadata holds {name}")
 
 
+def label_problem(labels: tuple[object, ...]) -> tuple[str, dict[str, Any]] | None:
+    """What is wrong with a label list: a code and its details. Labels become codes, file names and parts of pages."""
+    if not 1 <= len(labels) <= MAX_LABELS:
+        return "labels_too_many", {"count": len(labels), "most": MAX_LABELS}
+    for row, label in enumerate(labels):
+        sound = (
+            isinstance(label, str)
+            and 0 < len(label) <= 200
+            and label.isprintable()
+            and label.strip() == label
+        )
+        if not sound or any(mark in str(label) for mark in ("<", ">", "..", "\\", "{", "}")):
+            return "label_not_a_name", {"row": row, "label": str(label)}
+    if len(set(labels)) != len(labels):
+        twice = next(label for row, label in enumerate(labels) if label in labels[:row])
+        return "label_twice", {"label": str(twice)}
+    return None
+
+
 def _check_metadata(metadata: WeightsMetadata) -> None:
-    labels = metadata.labels
-    if not 1 <= len(labels) <= MAX_LABELS or len(set(labels)) != len(labels):
-        raise WeightsError("labels must be 1 to 10,000 different names")
-    names: tuple[object, ...] = labels
-    if not all(isinstance(label, str) and 0 < len(label) <= 200 and label.isprintable() for label in names):
-        raise WeightsError("a label is not a printable name")
+    problem = label_problem(metadata.labels)
+    if problem is not None:
+        raise WeightsError(
+            "a label is not a printable name"
+            if problem[0] == "label_not_a_name"
+            else "labels must be 1 to 10,000 different names"
+        )
     size: object = metadata.image_size
     if not isinstance(size, int) or not 64 <= size <= 4096 or size % 32:
         raise WeightsError("image_size must be a multiple of 32 between 64 and 4096")
     if not _is_between(metadata.object_size_px, 1, 1e5) or not _is_between(metadata.trained_size_px, 0, 1e5):
         raise WeightsError("the size of a typical object must be a number of pixels")
-    _check_architecture(metadata.architecture)
+    architecture = architecture_problem(metadata.architecture)
+    if architecture:
+        raise WeightsError(architecture)
 
 
 def _is_between(value: object, low: float, high: float) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and low <= value <= high
 
 
-def _check_architecture(architecture: object) -> None:
-    """Only names of modules and plain numbers: Ultralytics looks names up and evaluates some of the arguments."""
+def architecture_problem(architecture: object) -> str:
+    """What is wrong with a model description; empty if nothing is.
+
+    Only layers of the list and plain numbers: Ultralytics looks names up and evaluates some of the arguments.
+    """
     if not isinstance(architecture, dict) or set(architecture) - _ARCHITECTURE_KEYS:
-        raise WeightsError("the architecture has unknown entries")
+        return "the architecture has unknown entries"
     activation = architecture.get("activation")
     if activation is not None and activation not in ("nn.SiLU()", "nn.ReLU()", "nn.LeakyReLU(0.1)"):
-        raise WeightsError("the architecture's activation is not on the list")  # Ultralytics eval()s it
-    rows = [*architecture.get("backbone", ()), *architecture.get("head", ())]
+        return "the architecture's activation is not on the list"  # Ultralytics eval()s it
+    backbone, head = architecture.get("backbone"), architecture.get("head")
+    if not isinstance(backbone, list | tuple) or not isinstance(head, list | tuple):
+        return "the architecture has no layers or too many"
+    rows = [*backbone, *head]
     if not 1 <= len(rows) <= MAX_LAYERS:
-        raise WeightsError("the architecture has no layers or too many")
-    for row in rows:
-        if not isinstance(row, list | tuple) or len(row) != 4:
-            raise WeightsError("a layer is not [from, repeats, module, arguments]")
-        sources, repeats, module, arguments = row
-        if not isinstance(repeats, int) or not 0 <= repeats <= 100:
-            raise WeightsError("a layer is repeated too often")
-        if not isinstance(module, str) or not _MODULE_NAME.match(module):
-            raise WeightsError("a layer names no module")
-        _check_plain(sources)
-        _check_plain(arguments)
+        return "the architecture has no layers or too many"
+    return _scale_problem(architecture) or next(filter(None, map(_layer_problem, rows)), "")
 
 
-def _check_plain(value: object) -> None:
-    if isinstance(value, list | tuple) and len(value) <= 64:
-        for item in value:
-            _check_plain(item)
-    elif isinstance(value, str):
-        if value not in _SAFE_ARGUMENT_WORDS:
-            raise WeightsError("a layer has an argument that is not on the list")
-    elif not (value is None or isinstance(value, bool | int | float)) or abs(value or 0) > 1 << 16:
-        raise WeightsError("a layer has an argument that is not a plain number")
+def _layer_problem(row: object) -> str:
+    if not isinstance(row, list | tuple) or len(row) != 4:
+        return "a layer is not [from, repeats, module, arguments]"
+    sources, repeats, module, arguments = row
+    if not isinstance(repeats, int) or not 0 <= repeats <= 100:
+        return "a layer is repeated too often"
+    if not isinstance(module, str) or module not in _LAYERS:
+        return "a layer names no module"
+    if not isinstance(arguments, list | tuple):
+        return "a layer has an argument that is not on the list"
+    return _plain_problem(sources) or _plain_problem(arguments)
+
+
+def _scale_problem(architecture: Mapping[str, Any]) -> str:
+    """Numbers that multiply the net: a depth of a million would build layers until the memory ends."""
+    factors = [architecture.get(name, 1.0) for name in ("depth_multiple", "width_multiple")]
+    channels: list[object] = []
+    scales = architecture.get("scales")
+    if scales is not None:
+        if not isinstance(scales, dict) or not 1 <= len(scales) <= 16:
+            return "the architecture's scales cannot be read"
+        for name, scale in scales.items():
+            if not isinstance(name, str) or not isinstance(scale, list | tuple) or len(scale) != 3:
+                return "the architecture's scales cannot be read"
+            factors += scale[:2]
+            channels.append(scale[2])
+    chosen = architecture.get("scale")
+    if (
+        chosen is not None
+        and chosen != ""
+        and (not isinstance(chosen, str) or chosen not in (scales or {chosen: 0}))
+    ):
+        return "the architecture names a scale that it does not have"
+    if not all(_is_between(factor, 0.01, 8) for factor in factors):
+        return "the architecture's scales are not plain numbers"
+    if not all(_is_between(most, 1, 1 << 13) or most == math.inf for most in channels):
+        return "the architecture's scales are not plain numbers"
+    reg_max, classes = architecture.get("reg_max"), architecture.get("nc")
+    if reg_max is not None and (type(reg_max) is not int or not 1 <= reg_max <= 64):
+        return "the architecture's reg_max is not a small number"
+    if classes is not None and (type(classes) is not int or not 1 <= classes <= MAX_LABELS):
+        return "the architecture's number of labels is not possible"
+    if architecture.get("end2end") not in (None, True, False):
+        return "the architecture has unknown entries"
+    return _plain_problem([architecture.get(name) for name in ("ch", "channels", "strides", "kpt_shape")])
+
+
+def _plain_problem(value: object, depth: int = 0) -> str:
+    if isinstance(value, list | tuple) and len(value) <= 64 and depth < 4:
+        return next(filter(None, (_plain_problem(item, depth + 1) for item in value)), "")
+    if isinstance(value, str):
+        return "" if value in _SAFE_ARGUMENT_WORDS else "a layer has an argument that is not on the list"
+    if value is None or (isinstance(value, bool | int | float) and abs(value) <= 1 << 13):
+        return ""
+    return "a layer has an argument that is not a plain number"
