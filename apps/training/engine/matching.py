@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -50,7 +51,7 @@ class Found:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Found:
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Found:
         return Found(self.boxes_xyxy_px[rows], self.labels[rows], self.scores[rows])
 
 
@@ -73,13 +74,14 @@ def found_of(detected: DetectedBoxes, columns: NDArray[np.int64]) -> Found:
 
 def ious(boxes_xyxy: NDArray[np.float64], others_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, M) intersection over union of (N, 4) and (M, 4) boxes, as pycocotools computes it; 0 without any area."""
-    low = np.maximum(boxes_xyxy[:, None, :2], others_xyxy[None, :, :2])
-    high = np.minimum(boxes_xyxy[:, None, 2:], others_xyxy[None, :, 2:])
-    shared: NDArray[np.float64] = np.clip(high - low, 0, None).prod(axis=2)
-    areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)
-    other_areas = (others_xyxy[:, 2:] - others_xyxy[:, :2]).prod(axis=1)
-    union = areas[:, None] + other_areas[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
+    x1, y1, x2, y2 = boxes_xyxy.T[:, :, None]
+    other_x1, other_y1, other_x2, other_y2 = others_xyxy.T[:, None, :]
+    width = np.minimum(x2, other_x2) - np.maximum(x1, other_x1)
+    height = np.minimum(y2, other_y2) - np.maximum(y1, other_y1)
+    meet = (width > 0) & (height > 0)
+    shared: NDArray[np.float64] = np.where(meet, width * height, 0.0)
+    union = (x2 - x1) * (y2 - y1) + (other_x2 - other_x1) * (other_y2 - other_y1) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=meet)
 
 
 def greedy_partners(
@@ -99,45 +101,33 @@ def greedy_partners(
         return partners
     limits = np.minimum(thresholds, _NEVER_ABOVE)
     taken = [0] * len(truth)
-    everywhere = (1 << len(thresholds)) - 1
-    bit_places = range(len(thresholds))
-    for row, animals, reached in _pairs_by_box(truth, found, limits, same_label=same_label):
+    open_at = [(1 << len(thresholds)) - 1] * len(found)
+    for row, animal, reached in _pairs(truth, found, limits, same_label=same_label):
         # Thresholds are bits: an animal is taken at some of them, a box overlaps it enough at the lowest `reached`.
-        open_at = everywhere
-        for animal, count in zip(animals, reached, strict=True):
-            hits = open_at & ((1 << count) - 1) & ~taken[animal]
-            if hits:
-                taken[animal] |= hits
-                open_at &= ~hits
-                for place in bit_places:
-                    if hits >> place & 1:
-                        partners[row, place] = animal
+        hits = open_at[row] & ((1 << reached) - 1) & ~taken[animal]
+        if hits:
+            taken[animal] |= hits
+            open_at[row] &= ~hits
+            partners[row, [place for place in range(reached) if hits >> place & 1]] = animal
     return partners
 
 
-def _pairs_by_box(
+def _pairs(
     truth: Truth, found: Found, limits: NDArray[np.float64], *, same_label: bool
-) -> list[tuple[int, list[int], list[int]]]:
-    """For each box that overlaps any animal enough: those animals, the best first, and how many limits each reaches."""
+) -> Iterator[tuple[int, int, int]]:
+    """(box, animal, how many limits their overlap reaches) for all that reach any: box by box, its best animal first."""
     animals = truth.boxes_xyxy_px.astype(np.float64)
-    pairs: list[tuple[int, list[int], list[int]]] = []
     for start in range(0, len(found), _ROWS_AT_ONCE):
-        part = found.take(np.arange(start, min(start + _ROWS_AT_ONCE, len(found))))
+        part = found.take(slice(start, start + _ROWS_AT_ONCE))
         overlap = ious(part.boxes_xyxy_px.astype(np.float64), animals)
+        near = overlap >= limits[0]
         if same_label:
-            overlap[part.labels[:, None] != truth.labels[None, :]] = 0
-        rows, columns = np.nonzero(overlap >= limits[0])
+            near &= part.labels[:, None] == truth.labels[None, :]
+        rows, columns = near.nonzero()
         values = overlap[rows, columns]
         order = np.lexsort((-columns, -values, rows))
-        rows, columns, values = rows[order], columns[order], values[order]
-        reached = np.searchsorted(limits, values, side="right")
-        groups = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows)) + 1)
-        pairs += [
-            (start + int(rows[group[0]]), columns[group].tolist(), reached[group].tolist())
-            for group in groups
-            if len(group)
-        ]
-    return pairs
+        reached = limits.searchsorted(values[order], side="right")
+        yield from zip((rows[order] + start).tolist(), columns[order].tolist(), reached.tolist(), strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +155,17 @@ def shown_of(truth: Truth, found: Found, *, confidence: float = DEFAULT_CONFIDEN
     partner = greedy_partners(truth, boxes, thresholds=limit)[:, 0]
     strong = boxes.scores >= confidence
     pairs = [(int(partner[box]), int(box)) for box in np.flatnonzero(strong & (partner >= 0))]
+    right = {animal for animal, _ in pairs}
+    free_animals = np.array([animal for animal in range(len(truth)) if animal not in right], np.int64)
     free_boxes = np.flatnonzero(strong & (partner < 0))
-    free_animals = np.setdiff1d(np.arange(len(truth)), [animal for animal, _ in pairs]).astype(np.int64)
-    left = Truth(truth.boxes_xyxy_px[free_animals], truth.labels[free_animals])
-    wrong = greedy_partners(left, boxes.take(free_boxes), thresholds=limit, same_label=False)[:, 0]
-    pairs += [
-        (int(free_animals[animal]), int(free_boxes[row])) for row, animal in enumerate(wrong) if animal >= 0
-    ]
+    if len(free_animals) and len(free_boxes):
+        left = Truth(truth.boxes_xyxy_px[free_animals], truth.labels[free_animals])
+        wrong = greedy_partners(left, boxes.take(free_boxes), thresholds=limit, same_label=False)[:, 0]
+        pairs += [
+            (int(free_animals[animal]), int(free_boxes[row]))
+            for row, animal in enumerate(wrong)
+            if animal >= 0
+        ]
     return Shown(boxes, strong, partner >= 0, tuple(pairs))
 
 

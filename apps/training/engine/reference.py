@@ -73,7 +73,7 @@ def coco_precisions(
         ground.createIndex()
         results.createIndex()
         evaluator = COCOeval_faster(ground, results, "bbox")
-        evaluator.params.maxDets = [1, 100, MAX_DETECTIONS]
+        evaluator.params.maxDets = [MAX_DETECTIONS]
         evaluator.params.areaRng = [
             [0, _NO_LIMIT],
             *([size.from_area_px, size.to_area_px] for size in sizes),

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 BLOCK: Final = 32
 """Versions that are compared take turns after so many pictures: whatever else the machine does hits both."""
-LATENCY_PICTURES: Final = 24
+LATENCY_PICTURES: Final = 12
+COMPARED_LATENCY_PICTURES: Final = 24
+"""A ratio of two needs more than a number for people to read."""
 LATENCY_WARM_UP: Final = 2
 LATENCY_SECONDS: Final = 60.0
 """A whole plate takes a minute: then fewer pictures must do."""
@@ -98,9 +100,8 @@ def latencies_ms(
     are in the net at once, a picture's own time cannot be told from its waiting.
     """
     latencies = [np.full(len(items), np.nan) for _ in detectors]
-    places = np.unique(
-        np.linspace(0, len(items) - 1, min(LATENCY_PICTURES, len(items))).round().astype(np.int64)
-    )
+    wanted = min(LATENCY_PICTURES if len(detectors) == 1 else COMPARED_LATENCY_PICTURES, len(items))
+    places = np.unique(np.linspace(0, len(items) - 1, wanted).round().astype(np.int64))
     began = time.monotonic()
     for turn, place in enumerate([*places[:1].repeat(LATENCY_WARM_UP), *places]):
         picture = _fetch(items[place], labels, storage)

@@ -396,3 +396,14 @@ def test_curves_start_and_end_where_they_must():
         assert list(curve.recall_at) == sorted(curve.recall_at, reverse=True)
         assert list(curve.precision) == sorted(curve.precision, reverse=True)
     assert 0.25 in curves["all"].confidence
+
+
+def test_the_interval_holds_the_average_and_is_the_same_each_time():
+    dice = np.random.default_rng(11)
+    pictures = [scene(dice) for _ in range(30)]
+    first, second = measured(pictures).metrics, measured(pictures).metrics
+    assert first["map50_95_low"] < first["map50_95"] < first["map50_95_high"]
+    assert first == second
+    few = measured(pictures[:8]).metrics
+    assert few["map50_95_high"] - few["map50_95_low"] > first["map50_95_high"] - first["map50_95_low"]
+    assert measured([(truth(), found())]).metrics["map50_95_low"] is None
