@@ -48,6 +48,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "view_review",
         "view_contributornews",
         "view_thanks",
+        "view_trainingstart",
         "add_review",
         "view_labelproposal",
         "change_labelproposal",

@@ -10,6 +10,7 @@ from apps.accounts.models import User
 from apps.annotation.models import Annotation, AnnotationTask, Assignment
 from apps.annotation.services.leases import held_by
 from apps.annotation.services.progress import MEDIAN_SECONDS, midnight
+from apps.annotation.services.readiness import Readiness, readiness_of
 from apps.observations.models import Photo, Survey
 
 PAGE_SIZE: Final = 12
@@ -32,6 +33,8 @@ class Desk:
     median_seconds: float | None = None
     open: int = 0
     """Photos that the expert has before them now."""
+    readiness: Readiness | None = None
+    """Whether the survey's model learns from the answers soon."""
 
     @property
     def has_work(self) -> bool:
@@ -86,7 +89,7 @@ def _counted() -> dict[str, Any]:
 
 def desks_of(expert: User) -> list[Desk]:
     """Every survey, those with work to do first; the number of queries does not grow with them."""
-    desks = {survey.pk: Desk(survey) for survey in Survey.objects.all()}
+    desks = {survey.pk: Desk(survey) for survey in Survey.objects.select_related("registered_model")}
     photos = AnnotationTask.objects.filter(is_public=True).order_by().values_list("survey", "state")
     for survey, state, count in photos.annotate(photos=Count("pk")):
         if state in (State.WAITING, State.DONE, State.CONFLICT):
@@ -99,6 +102,8 @@ def desks_of(expert: User) -> list[Desk]:
         desk.median_seconds = row["median_seconds"]
     for survey, count in held_by(expert).order_by().values_list("task__survey").annotate(photos=Count("pk")):
         desks[survey].open = count
+    for key, readiness in readiness_of(desk.survey for desk in desks.values()).items():
+        desks[key].readiness = readiness
     return sorted(desks.values(), key=lambda desk: not desk.has_work)
 
 

@@ -4,12 +4,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import Exists, OuterRef, Q
+from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from apps.annotation.models import AnnotationTask, Assignment
 from apps.annotation.signals import annotation_accepted
 from apps.common.tasks import send, send_once
-from apps.observations.hooks import box_marks, mine_notes, personal_data, photo_panels, settled_photos
-from apps.observations.models import Comment
+from apps.observations.hooks import (
+    box_marks,
+    mine_notes,
+    personal_data,
+    photo_panels,
+    settled_photos,
+    survey_notes,
+)
+from apps.observations.models import Comment, Survey
 from apps.observations.signals import comment_added, photos_detected
 from apps.training.models import ModelVersion
 from apps.training.signals import model_promoted, run_ended
@@ -31,6 +40,7 @@ def connect() -> None:
     mine_notes.register(mine_note)
     personal_data.register(experts_data)
     settled_photos.register(settled)
+    survey_notes.register(next_training)
 
 
 def queue_detected(photo_ids: list[int], **_news: Any) -> None:
@@ -47,6 +57,17 @@ def score_commented(comment_id: int, **_news: Any) -> None:
     photo = Comment.objects.filter(pk=comment_id, box_number__isnull=False).values_list("photo", flat=True)
     if photo_ids := list(photo):
         send(enqueue_detected, photo_ids=photo_ids)
+
+
+def next_training(survey: Survey) -> tuple[str, str, str]:
+    """For the survey's page in the console."""
+    from apps.annotation.services.readiness import ready_to_train
+
+    return (
+        _("Next training"),
+        ready_to_train(survey).sentence,
+        reverse("annotation:model", args=[survey.slug]),
+    )
 
 
 def settled(photo_ids: Sequence[int]) -> list[int]:

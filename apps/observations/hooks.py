@@ -14,7 +14,7 @@ from django.http import HttpRequest
 
 from apps.accounts.models import User
 from apps.common.hooks import Hook
-from apps.observations.models import Photo
+from apps.observations.models import Photo, Survey
 
 
 class Panel(NamedTuple):
@@ -41,6 +41,9 @@ mine_notes: Hook[[HttpRequest], Panel | tuple[str, dict[str, Any]] | None] = Hoo
 
 box_marks: Hook[[HttpRequest, Photo], Mapping[int, BoxMark]] = Hook()
 """`(request, photo) -> {number of the box: mark}`; where two apps mark a box, the first one's counts."""
+
+survey_notes: Hook[[Survey], tuple[str, str, str]] = Hook()
+"""`(survey) -> (title, sentence, address)`: how things stand, for the survey's page in the console; plain text."""
 
 settled_photos: Hook[[Sequence[int]], Iterable[int]] = Hook()
 """`(keys of photos) -> those of them` that a new model version must leave as they are: somebody decided on them, or has them

@@ -13,7 +13,7 @@ from apps.accounts.models import User
 from apps.annotation.model_form import StartForm
 from apps.annotation.model_page import quality_sentences, read_model_page
 from apps.annotation.models import TrainingStart
-from apps.annotation.services.training import continue_next_start, start_training
+from apps.annotation.services.training import continue_next_start, request_training, start_training
 from apps.common.leased import WorkStatus
 from apps.observations.models import Label, Survey
 from apps.training.engine.recipe import RULES
@@ -356,3 +356,36 @@ def test_the_last_runs_are_for_experts(survey: Survey) -> None:
     version = trained(survey, 1, 50)
     assert reverse("training:run", args=[version.run.public_id]) in page(survey, ExpertFactory())
     assert str(version.run.public_id) not in page(survey, UserFactory())
+
+
+# --- Elsewhere ----------------------------------------------------------------------------------------------
+
+
+def test_the_experts_home_says_when_the_next_training_is(survey: Survey, cer: Label) -> None:
+    answered(survey, boxes=[cer])
+    text = " ".join(signed_in(ExpertFactory()).get(reverse("annotation:home")).content.decode().split())
+    assert "Next training: 3 more accepted photos needed." in text
+    assert reverse("annotation:model", args=[survey.slug]) in text
+
+
+def test_the_console_says_it_on_the_pages_of_the_survey_and_its_rules(survey: Survey, cer: Label) -> None:
+    answered(survey, boxes=[cer])
+    staff = signed_in(curator())
+    for address in (
+        reverse("admin:observations_survey_change", args=[survey.pk]),
+        reverse("admin:annotation_annotationpolicy_change", args=[survey.annotation_policy.pk]),
+    ):
+        text = staff.get(address).content.decode()
+        assert "3 more accepted photos needed." in text
+        assert reverse("annotation:model", args=[survey.slug]) in text
+    assert staff.get(reverse("admin:observations_survey_add")).status_code == 200
+
+
+def test_the_console_lists_what_was_asked_for_and_why_it_was_refused(survey: Survey) -> None:
+    start, _is_new = request_training(survey=survey, by=curator())
+    continue_next_start()
+    staff = signed_in(curator())
+    text = staff.get(reverse("admin:annotation_trainingstart_changelist")).content.decode()
+    assert "No photo of this survey has an accepted answer yet." in text
+    assert staff.get(reverse("admin:annotation_thanks_changelist")).status_code == 200
+    assert start.pk

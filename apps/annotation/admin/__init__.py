@@ -11,6 +11,7 @@ from apps.annotation.admin import (
     policy,
     queue,
     reviews,
+    starts,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "policy",
     "queue",
     "reviews",
+    "starts",
 ]

@@ -6,12 +6,16 @@ from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
 from apps.accounts.models import User
 from apps.annotation.models import AnnotationPolicy, QueueUpdate
 from apps.annotation.services.ranking import request_update
+from apps.annotation.services.readiness import ready_to_train
 from apps.common.admin_base import FastAdmin, display
 
 #: Changes of these make other scores, or another number of answers, of photos that wait already.
@@ -51,7 +55,7 @@ class PolicyAdmin(FastAdmin):
     ordering = ("survey__position", "survey__slug")
     search_fields = ("survey__slug", "survey__name_en", "survey__name_fr")
     search_help_text = _("Name or short name of the survey")
-    readonly_fields = ("survey", "given", "seed")
+    readonly_fields = ("survey", "given", "seed", "next_training")
     fieldsets = (
         (None, {"fields": ("survey",)}),
         (
@@ -88,6 +92,7 @@ class PolicyAdmin(FastAdmin):
                 "fields": (
                     ("control_fraction", "validation_share"),
                     ("train_after", "trains_by_itself"),
+                    "next_training",
                     ("given", "seed"),
                 ),
                 "description": _(
@@ -107,6 +112,12 @@ class PolicyAdmin(FastAdmin):
     @display(description=_("control arm"))
     def control_shown(self, policy: AnnotationPolicy) -> str:
         return f"{policy.control_fraction:.0%}"
+
+    @display(description=_("next training"))
+    def next_training(self, policy: AnnotationPolicy) -> SafeString:
+        address = reverse("annotation:model", args=[policy.survey.slug])
+        sentence = ready_to_train(policy.survey).sentence
+        return format_html('{} <a href="{}">{}</a>', sentence, address, _now("The model"))
 
     @display(description=_("given so far"))
     def given(self, policy: AnnotationPolicy) -> str:

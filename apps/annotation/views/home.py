@@ -28,11 +28,12 @@ def _desk(request: HttpRequest, expert: User) -> HttpResponse:
     page = answer_page(
         expert, before=read_key(request.GET.get("before", "")), after=read_key(request.GET.get("after", ""))
     )
+    is_first_page = not {"before", "after"} & set(request.GET)
     context = {
-        "desks": desks_of(expert),
+        "desks": desks_of(expert) if is_first_page else [],
         "mine": mine_of(expert),
         "attention": attention_of(expert),
         "page": page,
-        "is_first_page": not {"before", "after"} & set(request.GET),
+        "is_first_page": is_first_page,
     }
     return render(request, "annotation/home.html", context)

@@ -4,13 +4,14 @@ from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from apps.common.admin_base import FastAdmin, display
 from apps.common.tasks import wake
+from apps.observations.hooks import survey_notes
 from apps.observations.models import Label, Survey
 from apps.observations.services.geoprivacy import reobscure
 from apps.observations.tasks import review_places
@@ -63,7 +64,24 @@ class SurveyAdmin(FastAdmin):
     )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Survey | None = None) -> tuple[str, ...]:
-        return ("slug",) if obj else ()  # partner apps name surveys by it
+        return ("slug", "state") if obj else ()  # partner apps name surveys by it
+
+    def get_fieldsets(self, request: HttpRequest, obj: Survey | None = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)
+        return [*fieldsets, (_("How things stand"), {"fields": ("state",)})] if obj else fieldsets
+
+    @display(description=_("state"))
+    def state(self, survey: Survey) -> SafeString | str:
+        """What apps to the right say of it."""
+        lines = format_html_join(
+            mark_safe("<br>"),
+            '{}: {} <a href="{}">{}</a>',
+            (
+                (title, sentence, address, _("more"))
+                for title, sentence, address in survey_notes.sound_answers(survey)
+            ),
+        )
+        return lines or "–"
 
     @display(description=_("photos"), label={True: "success", False: "warning"})
     def open_state(self, survey: Survey) -> tuple[bool, str]:
