@@ -78,6 +78,7 @@ def _navigation() -> list[dict[str, Any]]:
                 _entry(_("Answers"), "draw", "annotation_annotation"),
                 _entry(_("Reviews"), "rate_review", "annotation_review"),
                 _entry(_("News for contributors"), "campaign", "annotation_contributornews"),
+                _entry(_("Thanks to contributors"), "volunteer_activism", "annotation_thanks"),
                 _entry(_("Proposed labels"), "new_label", "annotation_labelproposal"),
                 _entry(_("Golden photos"), "verified", "annotation_goldenphoto"),
                 _entry(_("Rules of the queues"), "tune", "annotation_annotationpolicy"),
@@ -100,6 +101,7 @@ def _navigation() -> list[dict[str, Any]]:
             "items": [
                 _entry(_("Registered models"), "deployed_code", "training_registeredmodel"),
                 _entry(_("Model versions"), "history", "training_modelversion"),
+                _entry(_("Starts of trainings"), "play_circle", "annotation_trainingstart"),
                 _entry(_("Weights from outside"), "input", "training_modelimport"),
             ],
         },
