@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-MODULES = ("engine", "pipeline", "gallery", "upload", "drawing", "queue")
+MODULES = ("engine", "pipeline", "gallery", "upload", "drawing", "queue", "evaluation")
 RESULT = Path(__file__).resolve().parent.parent / "bench.json"
 
 
