@@ -86,6 +86,7 @@ class Recipe:
             "momentum": 0.9,
             "weight_decay": self.weight_decay,
             "warmup_epochs": self.warmup_epochs,
+            "warmup_bias_lr": 0.0,  # Ultralytics' 0.1 is for SGD: AdamW forgets within ten such steps what it knew
             "patience": self.patience,
             "freeze": self.frozen_layers or None,
             "mosaic": self.mosaic,

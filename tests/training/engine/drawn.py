@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -105,12 +106,24 @@ class RunningJob:
         return [event for event in self.events if event["event"] == name]
 
 
-def start_job(content, *, preexec_fn=None, environment=None):
+def _on_one_core():
+    """Threads of PyTorch wait for each other in a loop: on a busy machine two are far slower than one."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[os.getpid() % len(cores)]})
+
+
+def start_job(content, *, limit=None, environment=None):
     folder = Path(content["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "job.json"
     path.write_text(json.dumps(content))
     reading, writing = os.pipe()
+
+    def prepare():
+        _on_one_core()
+        if limit is not None:
+            resource.setrlimit(*limit)
+
     with (folder / "output.log").open("ab") as log:
         process = subprocess.Popen(
             [
@@ -121,7 +134,7 @@ def start_job(content, *, preexec_fn=None, environment=None):
             pass_fds=(writing,),
             stdout=log,
             stderr=log,
-            preexec_fn=preexec_fn,  # noqa: PLW1509 - the tests start it from their only thread
+            preexec_fn=prepare,  # noqa: PLW1509 - the tests start it from their only thread
             env={**os.environ, **(environment or {})},
         )  # fmt: skip
     os.close(writing)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from apps.training.engine.weights import file_sha256, load_torch_model, read_metadata
+from apps.training.engine.weights import file_sha256, load_torch_model, read_metadata, save_weights
+from tests.training.engine.conftest import tiny_metadata
 from tests.training.engine.drawn import draw_scenes, job_content, run_job, start_job
 
 pytestmark = pytest.mark.slow
@@ -196,20 +197,36 @@ def test_a_job_that_had_ended_only_writes_its_weights_again(learned, content):
     assert job.events[-1] == before.events[-1]
 
 
-def test_it_ends_early_when_nothing_gets_better(content, tmp_path):
-    # No step is large enough to change anything.
-    job = run_job(content(tmp_path, recipe={"epochs": 30, "patience": 2, "learning_rate": 1e-7}))
+def test_it_ends_early_when_nothing_gets_better(learned, content, tmp_path):
+    """Steps that change nothing, from weights that know it already: they are not forgotten either."""
+    folder, before = learned
+    recipe = {"epochs": 30, "patience": 2, "learning_rate": 1e-7}
+    job = run_job(content(tmp_path, base=folder / "new.podura", recipe=recipe))
     assert job.status == 0
     assert len(job.named("epoch")) < 30
     assert job.named("log")[-1]["code"] == "stopped_early"
+    assert min(maps(job)) > max(maps(before)) - 0.05
+
+
+def test_weights_that_give_no_numbers_are_told(tiny_weights, content, tmp_path):
+    import torch
+
+    net = load_torch_model(tiny_weights)[0]
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.constant_(module.weight, 60_000)
+    save_weights(tmp_path / "wild.podura", net, tiny_metadata())
+    job = run_job(content(tmp_path, base=tmp_path / "wild.podura"))
+    assert job.status == 3
+    assert job.events[-1]["code"] == "diverged"
 
 
 def test_want_of_memory_is_told(content, scenes, tmp_path):
-    def little_memory():
-        resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
-
     recipe = {"epochs": 1, "image_size": 2048, "batch": 64}
-    job = run_job(content(tmp_path, recipe=recipe, base=None, pictures=64), preexec_fn=little_memory)
+    job = run_job(
+        content(tmp_path, recipe=recipe, base=None, pictures=64),
+        limit=(resource.RLIMIT_AS, (6 << 30, 6 << 30)),
+    )
     assert job.status == 3
     assert job.events[-1]["event"] == "failed"
     assert job.events[-1]["code"] == "out_of_memory"
@@ -217,10 +234,7 @@ def test_want_of_memory_is_told(content, scenes, tmp_path):
 
 
 def test_a_full_disk_is_told_and_nothing_is_left_half_written(content, tmp_path):
-    def little_space():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-
-    job = run_job(content(tmp_path), preexec_fn=little_space)
+    job = run_job(content(tmp_path), limit=(resource.RLIMIT_FSIZE, (200_000, 200_000)))
     assert job.status == 3
     assert job.events[-1]["code"] == "disk_full"
     assert not list(tmp_path.glob("new.podura*"))
