@@ -16,6 +16,7 @@ urlpatterns = [
     path("", home, name="home"),
     path("", include("apps.observations.urls")),
     path("annotate/", include("apps.annotation.urls")),
+    path("models/", include("apps.training.urls")),
     path("accounts/", include("allauth.urls")),
     path("account/", include("apps.accounts.urls")),
     path("i18n/", include("django.conf.urls.i18n")),

@@ -7,6 +7,10 @@ from apps.training.signals import model_promoted
 
 
 def connect() -> None:
+    from apps.observations import model_news, model_pages  # needs the models
+
+    model_news.connect()
+    model_pages.connect()
     model_promoted.connect(look_again, dispatch_uid="observations.look_again")
 
 
