@@ -52,7 +52,41 @@ _HOOKS: Final = (
     "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
 )  # fmt: skip
 _METHODS: Final = frozenset(
-    ["forward", "float", "half", "train", "eval", "to", "cuda", "cpu", "apply", "state_dict", "load_state_dict", "named_parameters", "parameters", "buffers", "modules", "children", "fuse", "predict", "loss", "load", "info", "register_buffer", "requires_grad_", "zero_grad", "__call__", "__class__", "__setstate__", "__getattr__", "__reduce__", "__reduce_ex__", "__init__", "_apply", "_call_impl"]
+    [
+        "forward",
+        "float",
+        "half",
+        "train",
+        "eval",
+        "to",
+        "cuda",
+        "cpu",
+        "apply",
+        "state_dict",
+        "load_state_dict",
+        "named_parameters",
+        "parameters",
+        "buffers",
+        "modules",
+        "children",
+        "fuse",
+        "predict",
+        "loss",
+        "load",
+        "info",
+        "register_buffer",
+        "requires_grad_",
+        "zero_grad",
+        "__call__",
+        "__class__",
+        "__setstate__",
+        "__getattr__",
+        "__reduce__",
+        "__reduce_ex__",
+        "__init__",
+        "_apply",
+        "_call_impl",
+    ]
 )
 
 
@@ -103,7 +137,7 @@ def name_what_it_is(path: Path) -> None:
     if len(content) >= 512 and content[257:262] == b"ustar":
         raise RefusedWeightsError("tar_format")
     if content[:1] == b"\x80" or content[:1] in b"(c}]l":
-        walk(content)  # names what it would have called
+        walk(content, pickles=8)  # names what it would have called; the old form is five pickles in a row
         if content[:1] == b"\x80":
             raise RefusedWeightsError("legacy_format")
     if content[:1] == b"\x08" and (b"onnx" in content[:4096].lower() or b"pytorch" in content[:256].lower()):

@@ -20,10 +20,61 @@ MAX_OPERATIONS: Final = 5_000_000
 MAX_PICKLE_BYTES: Final = 64 * 1024 * 1024
 
 _BLOCKS: Final = frozenset(
-    ["A2C2f", "AAttn", "ABlock", "AConv", "ADown", "Attention", "BNContrastiveHead", "Bottleneck", "BottleneckCSP", "C1", "C2", "C2PSA", "C2f", "C2fCIB", "C2fPSA", "C3", "C3Ghost", "C3k", "C3k2", "C3x", "CBFuse", "CBLinear", "CIB", "DFL", "ELAN1", "GhostBottleneck", "PSA", "PSABlock", "RepBottleneck", "RepC3", "RepCSP", "RepNCSPELAN4", "RepVGGDW", "SCDown", "SPP", "SPPELAN", "SPPF", "Silence"]
+    [
+        "A2C2f",
+        "AAttn",
+        "ABlock",
+        "AConv",
+        "ADown",
+        "Attention",
+        "BNContrastiveHead",
+        "Bottleneck",
+        "BottleneckCSP",
+        "C1",
+        "C2",
+        "C2PSA",
+        "C2f",
+        "C2fCIB",
+        "C2fPSA",
+        "C3",
+        "C3Ghost",
+        "C3k",
+        "C3k2",
+        "C3x",
+        "CBFuse",
+        "CBLinear",
+        "CIB",
+        "DFL",
+        "ELAN1",
+        "GhostBottleneck",
+        "PSA",
+        "PSABlock",
+        "RepBottleneck",
+        "RepC3",
+        "RepCSP",
+        "RepNCSPELAN4",
+        "RepVGGDW",
+        "SCDown",
+        "SPP",
+        "SPPELAN",
+        "SPPF",
+        "Silence",
+    ]
 )
 _CONVOLUTIONS: Final = frozenset(
-    ["Concat", "Conv", "Conv2", "ConvTranspose", "DWConv", "DWConvTranspose2d", "Focus", "GhostConv", "Index", "LightConv", "RepConv"]
+    [
+        "Concat",
+        "Conv",
+        "Conv2",
+        "ConvTranspose",
+        "DWConv",
+        "DWConvTranspose2d",
+        "Focus",
+        "GhostConv",
+        "Index",
+        "LightConv",
+        "RepConv",
+    ]
 )
 _HEADS: Final = frozenset(("Detect", "v10Detect"))
 _STORAGES: Final = frozenset(
@@ -76,6 +127,9 @@ _TEXTS: Final = frozenset(
     ["STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"]
 )
 
+_FETCHES: Final = frozenset(("BINGET", "LONG_BINGET", "GET"))
+_KEEPS: Final = frozenset(("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"))
+
 
 class Inert:
     """Something that a pickle wanted to build. It can do nothing but keep what it was given."""
@@ -104,57 +158,71 @@ class StorageName:
     elements: int
 
 
-def walk(content: bytes) -> None:
+def walk(content: bytes, *, pickles: int = 1) -> None:
     """Look at every operation without doing any of it. Raises `RefusedWeightsError`.
 
     The reading itself (`read_inert`) refuses the same names once more: this walk is what names them for people, and
-    what refuses numbers that would make the reading itself take the memory of the machine.
+    what refuses numbers that would make the reading itself take the memory of the machine. `pickles`: so many one
+    after the other, as far as there are any.
     """
     if len(content) > MAX_PICKLE_BYTES:
         raise RefusedWeightsError("pickle_too_large", most=MAX_PICKLE_BYTES)
-    texts: list[str] = []
-    memo: dict[int, str] = {}
-    memoized = 0
-    count = 0
-    previous: str | None = None
-    try:
-        for operation, argument, _position in pickletools.genops(content):
-            count += 1
-            if count > MAX_OPERATIONS:
-                raise RefusedWeightsError("pickle_too_large", most=MAX_OPERATIONS)
-            name = operation.name
-            if name in _FORBIDDEN_OPERATIONS:
-                if name == "INST":
-                    _check_name(*str(argument).split(" ", 1))
+    file = io.BytesIO(content)
+    for number in range(pickles):
+        seen = _Walk()
+        try:
+            for operation, argument, _position in pickletools.genops(file):
+                seen.look(operation.name, argument)
+        except RefusedWeightsError:
+            raise
+        except Exception as error:
+            if number:
+                return  # what follows the first need not be a pickle
+            raise RefusedWeightsError("damaged", detail=f"{error}") from error
+
+
+class _Walk:
+    """What one pickle has pushed as texts so far: names may come from there."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._memo: dict[int, str] = {}
+        self._memoized = 0
+        self._count = 0
+        self._previous: str | None = None
+
+    def look(self, name: str, argument: object) -> None:
+        self._count += 1
+        if self._count > MAX_OPERATIONS:
+            raise RefusedWeightsError("pickle_too_large", most=MAX_OPERATIONS)
+        if name in ("GLOBAL", "INST"):
+            _check_name(*str(argument).split(" ", 1))
+        if name in _FORBIDDEN_OPERATIONS:
+            raise RefusedWeightsError("hidden_code", operation=name)
+        if name == "STACK_GLOBAL":
+            if len(self._texts) < 2:
                 raise RefusedWeightsError("hidden_code", operation=name)
-            text: str | None = None
-            if name == "GLOBAL":
-                _check_name(*str(argument).split(" ", 1))
-            elif name == "STACK_GLOBAL":
-                if len(texts) < 2:
-                    raise RefusedWeightsError("hidden_code", operation=name)
-                _check_name(texts[-2], texts[-1])
-            elif name in _TEXTS:
-                text = str(argument)
-                texts.append(text)
-            elif name in ("BINGET", "LONG_BINGET", "GET"):
-                text = memo.get(int(str(argument)))
-                if text is not None:
-                    texts.append(text)
-            elif name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
-                place = memoized if name == "MEMOIZE" else int(str(argument))
-                if not 0 <= place <= count:  # the reader's table would grow to this number
-                    raise RefusedWeightsError("hidden_code", operation=f"{name} {place}")
-                memoized += 1
-                if previous is not None:
-                    memo[place] = previous
-                text = previous
-            previous = text
-            del texts[:-16]
-    except RefusedWeightsError:
-        raise
-    except Exception as error:
-        raise RefusedWeightsError("damaged", detail=f"{error}") from error
+            _check_name(self._texts[-2], self._texts[-1])
+        self._previous = self._text(name, argument)
+
+    def _text(self, name: str, argument: object) -> str | None:
+        """The text on top of the stack after this operation, as far as that can be told."""
+        if name in _KEEPS:
+            place = self._memoized if name == "MEMOIZE" else int(str(argument))
+            if not 0 <= place <= self._count:  # the reader's table would grow to this number
+                raise RefusedWeightsError("hidden_code", operation=f"{name} {place}")
+            self._memoized += 1
+            if self._previous is not None:
+                self._memo[place] = self._previous
+            return self._previous
+        text = None
+        if name in _TEXTS:
+            text = str(argument)
+        elif name in _FETCHES:
+            text = self._memo.get(int(str(argument)))
+        if text is not None:
+            self._texts = [*self._texts[-15:], text]
+        return text
 
 
 def read_inert(content: bytes) -> Any:
