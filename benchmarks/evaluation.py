@@ -144,7 +144,9 @@ def _frozen(pictures: int) -> tuple[Any, Any, list[Path]]:
                 height_px=sample.height_px,
                 licence="CC0-1.0",
                 attribution="",
-                boxes=tuple(FrozenBox(*box, samples.labels[label]) for box, label in boxes),
+                boxes=tuple(
+                    FrozenBox(box[0], box[1], box[2], box[3], samples.labels[label]) for box, label in boxes
+                ),
             )
         )
     dataset = create_dataset(name="bench", labels=samples.labels, items=items, registered_model=model)

@@ -81,7 +81,8 @@ def ious(boxes_xyxy: NDArray[np.float64], others_xyxy: NDArray[np.float64]) -> N
     meet = (width > 0) & (height > 0)
     shared: NDArray[np.float64] = np.where(meet, width * height, 0.0)
     union = (x2 - x1) * (y2 - y1) + (other_x2 - other_x1) * (other_y2 - other_y1) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=meet)
+    share: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=meet)
+    return share
 
 
 def greedy_partners(

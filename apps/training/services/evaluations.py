@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from apps.common.leased import LeasedWork, LeaseLostError, WorkStatus, is_stopping, kept_lease
 from apps.common.tasks import wake_once
 from apps.training.inference import ModelUnavailableError
-from apps.training.models import Dataset, DatasetItem, Evaluation, ModelVersion
+from apps.training.models import Comparison, Dataset, DatasetItem, Evaluation, ModelVersion
 from apps.training.models.datasets import Split
 from apps.training.services.datasets import DatasetDamagedError, FrozenItem, Manifest, read_manifest
 from apps.training.services.measurement import LabelsUnknownError, PictureDamagedError, measure_versions
@@ -117,13 +117,13 @@ def remaining_items(dataset: Dataset, manifest: Manifest, split: str) -> list[Fr
     return [item for item in manifest.items if item.split == split and item.photo not in left_out]
 
 
-def told_progress(row: Evaluation | Any, token: uuid.UUID | None) -> Callable[[int], None]:
+def told_progress(row: Evaluation | Comparison, token: uuid.UUID | None) -> Callable[[int], None]:
     """For `measure_versions`: writes `photos_done` now and then, and ends the work of a worker that shall stop.
 
     Progress does not give back attempts: an interrupted evaluation starts over, so that a picture that kills its worker must
     not do so for ever.
     """
-    rows = type(row)._default_manager.filter(pk=row.pk)
+    rows: Any = type(row)._default_manager.filter(pk=row.pk)
     told_at = 0.0
 
     def tell(done: int) -> None:
