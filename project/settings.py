@@ -247,6 +247,10 @@ TRAINING_COMMAND = shlex.split(env.str("TRAINING_COMMAND", "")) or [
 ]  # fmt: skip
 TRAINING_SILENCE_SECONDS = env.int("TRAINING_SILENCE_SECONDS", 86_400)
 MODEL_IMPORT_MAX_BYTES = env.int("MODEL_IMPORT_MAX_BYTES", 512 * 1024 * 1024)
+# Runs, metrics and versions are also sent to this MLflow server; empty: to none.
+MLFLOW_TRACKING_URI = env.str("MLFLOW_TRACKING_URI", "")
+MLFLOW_TRACKING_TOKEN = env.str("MLFLOW_TRACKING_TOKEN", "")
+MLFLOW_EXPERIMENT = env.str("MLFLOW_EXPERIMENT", "podura")
 CODE_COMMIT = env.str("PODURA_COMMIT", "")  # an image has no .git to ask
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", str(STATE_DIR / "static")))

@@ -116,6 +116,9 @@ class TrainingRun(LeasedWork):
         verbose_name=_("cancelled by"),
     )
     mlflow_run_id = models.CharField(max_length=64, blank=True, editable=False)
+    tracked_at = models.DateTimeField(
+        null=True, editable=False, help_text="When MLflow had all of it, its end included."
+    )
 
     class Meta(LeasedWork.Meta):
         verbose_name = _("training run")
