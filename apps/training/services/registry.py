@@ -1,21 +1,15 @@
-"""Registering and promoting model versions."""
+"""Registering model versions."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import structlog
 from django.core.files import File
 from django.db import transaction
 from django.db.models import Max
-from django.utils import timezone
 
 from apps.training.engine.weights import file_sha256, read_metadata
 from apps.training.models import ModelVersion, RegisteredModel
-from apps.training.signals import model_promoted
-
-logger = structlog.get_logger(__name__)
 
 
 def register_model_version(
@@ -57,26 +51,3 @@ def register_model_version(
         version.weights.storage.delete(str(version.weights.name))
         raise
     return version
-
-
-@transaction.atomic
-def promote(*, version: ModelVersion) -> ModelVersion:
-    """Make a version the production version of its model; the former one is archived in the same moment."""
-    RegisteredModel.objects.select_for_update().get(pk=version.registered_model_id)
-    current = ModelVersion.objects.select_for_update().get(pk=version.pk)
-    if current.stage != ModelVersion.Stage.PRODUCTION:
-        ModelVersion.objects.filter(
-            registered_model=current.registered_model_id, stage=ModelVersion.Stage.PRODUCTION
-        ).update(stage=ModelVersion.Stage.ARCHIVED)
-        current.stage = ModelVersion.Stage.PRODUCTION
-        current.promoted_at = timezone.now()
-        current.save(update_fields=["stage", "promoted_at"])
-        transaction.on_commit(partial(_tell, current))
-    version.stage, version.promoted_at = current.stage, current.promoted_at
-    return version
-
-
-def _tell(version: ModelVersion) -> None:
-    for receiver, answer in model_promoted.send_robust(sender=ModelVersion, model_version=version):
-        if isinstance(answer, Exception):
-            logger.error("signal_receiver_failed", receiver=str(receiver), exc_info=answer)
