@@ -1,12 +1,14 @@
 """Fine-tuning on drawn scenes: it learns, it resumes after it was stopped, and it writes what it promised."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from apps.training.engine.events import Listener, TrainingError
 from apps.training.engine.labelled import read_coco
 from apps.training.engine.recipe import Recipe
 from apps.training.engine.train import train_detector
@@ -14,6 +16,15 @@ from apps.training.engine.weights import WeightsError, file_sha256, load_torch_m
 
 pytestmark = pytest.mark.slow
 RECIPE = Recipe(epochs=2, image_size=64, batch=8, mosaic=0.0, epochs_without_mosaic=0)
+
+
+@pytest.fixture(autouse=True)
+def one_core():
+    """Threads of PyTorch wait for each other in a loop: on a busy machine two are far slower than one."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
 
 
 @pytest.fixture(scope="module")
@@ -135,4 +146,92 @@ def test_a_base_that_is_no_checkpoint_is_refused(scenes, tmp_path):
             output=tmp_path / "new.podura",
             folder=tmp_path / "run",
             recipe=RECIPE,
+        )
+
+
+class Log(Listener):
+    def __init__(self):
+        self.codes = []
+        self.epochs = []
+
+    def log(self, line):
+        self.codes.append(line.code)
+
+    def epoch(self, report):
+        self.epochs.append(report)
+
+
+@pytest.fixture
+def spoil(monkeypatch):
+    """Make the pictures of some epochs no numbers, as a broken GPU would."""
+    from apps.training.engine.trainer import FineTuning
+
+    original = FineTuning.preprocess_batch
+
+    def spoil(is_spoilt):
+        def preprocess_batch(self, batch):
+            batch = original(self, batch)
+            if self.model.training and is_spoilt(self):
+                batch["img"] = batch["img"] * float("nan")
+            return batch
+
+        monkeypatch.setattr(FineTuning, "preprocess_batch", preprocess_batch)
+
+    return spoil
+
+
+def test_an_epoch_whose_loss_is_no_number_is_done_again_from_the_checkpoint(
+    scenes, tiny_weights, tmp_path, spoil
+):
+    done = []
+
+    def is_spoilt(trainer):
+        return trainer.epoch == 1 and not done.append(trainer.epoch) and len(done) <= 2
+
+    spoil(is_spoilt)
+    log = Log()
+    train_detector(
+        training=scenes[0],
+        validation=scenes[1],
+        base=tiny_weights,
+        output=tmp_path / "new.podura",
+        folder=tmp_path / "run",
+        recipe=replace(RECIPE, epochs=3),
+        listener=log,
+    )
+    assert log.codes.count("recovered") == 1
+    assert [report.epoch for report in log.epochs] == [1, 2, 3]
+    assert all(len(report.metrics) == 11 for report in log.epochs)  # each of them a finite number
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_loss_that_stays_no_number_ends_the_training(scenes, tiny_weights, tmp_path, spoil, first):
+    spoil(lambda trainer: trainer.epoch >= first)
+    with pytest.raises(TrainingError) as ended:
+        train_detector(
+            training=scenes[0],
+            validation=scenes[1],
+            base=tiny_weights,
+            output=tmp_path / "new.podura",
+            folder=tmp_path / "run",
+            recipe=replace(RECIPE, epochs=3),
+        )
+    assert ended.value.code == "diverged"
+    assert not (tmp_path / "new.podura").exists()
+
+
+def test_a_failed_copy_of_a_checkpoint_ends_the_training_with_its_reason(scenes, tiny_weights, tmp_path):
+    class Full(Listener):
+        def checkpoint(self, epoch, path, sha256):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        train_detector(
+            training=scenes[0],
+            validation=scenes[1],
+            base=tiny_weights,
+            output=tmp_path / "new.podura",
+            folder=tmp_path / "run",
+            recipe=RECIPE,
+            listener=Full(),
         )
