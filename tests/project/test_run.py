@@ -121,9 +121,10 @@ def test_one_command_starts_everything_heals_what_is_killed_and_leaves_nothing(c
         victims = [
             pid
             for pid, command in running.items()
-            if re.search(r"inference@|redis-server|bin/postgres -D", command)
+            if re.search(r"(inference|training|default)@|redis-server|bin/postgres -D", command)
         ]
-        assert len(victims) >= 3
+        for part in ("inference@", "training@", "default@", "redis-server"):
+            assert any(part in running[pid] for pid in victims), f"{part} was not started"
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
         time.sleep(1)
@@ -132,6 +133,14 @@ def test_one_command_starts_everything_heals_what_is_killed_and_leaves_nothing(c
         except AssertionError as error:
             pytest.fail(f"{error}\n{first.text()[-4000:]}")
         assert "starting it again" in first.text()
+        wait_until(
+            lambda: all(
+                any(part in command for pid, command in processes_of(checkout).items() if pid not in victims)
+                for part in ("inference@", "training@", "default@")
+            ),
+            seconds=60,
+            what="each worker runs again",
+        )
     finally:
         supervisor = [p for p, c in processes_of(checkout).items() if "bin/up" in c and "make" not in c]
         began = time.monotonic()
