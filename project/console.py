@@ -101,6 +101,8 @@ def _navigation() -> list[dict[str, Any]]:
             "items": [
                 _entry(_("Registered models"), "deployed_code", "training_registeredmodel"),
                 _entry(_("Model versions"), "history", "training_modelversion"),
+                _entry(_("Training runs"), "model_training", "training_trainingrun"),
+                _entry(_("Evaluations"), "monitoring", "training_evaluation"),
                 _entry(_("Starts of trainings"), "play_circle", "annotation_trainingstart"),
                 _entry(_("Weights from outside"), "input", "training_modelimport"),
             ],

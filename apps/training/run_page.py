@@ -1,7 +1,7 @@
 """What a training run's page shows: figures, curves and the log, as they are now."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from apps.common.charts import Axis, Chart, Series
+from apps.training.engine.recipe import AUTOMATIC_BATCH, Recipe
 from apps.training.models import RunStatus, TrainingEpoch, TrainingLogLine, TrainingRun
 from apps.training.run_texts import failure_text, log_text, parameter_name
 
@@ -84,12 +85,7 @@ class RunPage:
 
     @property
     def parameters(self) -> list[tuple[str, str, bool]]:
-        """Name, value, and whether somebody chose it."""
-        chosen = self.run.chosen or {}
-        return [
-            (parameter_name(name), _value(value), name in chosen)
-            for name, value in self.run.parameters.items()
-        ]
+        return parameter_rows(self.run)
 
     @property
     def hardware(self) -> list[tuple[str, str]]:
@@ -187,6 +183,13 @@ def span_text(span: timedelta) -> str:
     return _("%(n)d min") % {"n": minutes}
 
 
+def parameter_rows(run: TrainingRun) -> list[tuple[str, str, bool]]:
+    """Name, value, and whether somebody chose it, in the recipe's own order."""
+    order = {field.name: place for place, field in enumerate(fields(Recipe))}
+    names = sorted(run.parameters, key=lambda name: (order.get(name, len(order)), name))
+    return [(parameter_name(name), _value(name, run.parameters[name]), name in run.chosen) for name in names]
+
+
 def hardware_rows(hardware: Mapping[str, Any]) -> list[tuple[str, str]]:
     """A machine as `describe_hardware` told it."""
     if not hardware:
@@ -214,7 +217,9 @@ def _number(metrics: Mapping[str, Any], name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _value(value: Any) -> str:
+def _value(name: str, value: Any) -> str:
+    if name == "batch" and value == AUTOMATIC_BATCH:
+        return _("automatic")
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     if isinstance(value, int | float):

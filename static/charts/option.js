@@ -45,7 +45,9 @@ export function optionOf(data, { colours, language, isAnimated, isNarrow }) {
   const legend = shown.map((series) => series.name).concat(
     data.series.filter((series) => series.look === "ideal").map((series) => series.name),
   );
-  const rows = isNarrow ? Math.min(legend.length, 6) : Math.ceil(legend.join("    ").length / 70);
+  // A scrolling legend takes one row, whatever it holds.
+  const lines = Math.ceil((legend.join("").length + 8 * legend.length) / (isNarrow ? 34 : 64));
+  const rows = lines > 3 ? 1 : lines;
   const hasLegend = legend.length > 1;
   return {
     animation: isAnimated,
@@ -54,9 +56,9 @@ export function optionOf(data, { colours, language, isAnimated, isNarrow }) {
     textStyle: text,
     color: colours.series,
     aria: { enabled: false }, // the figure, the table and the arrow keys say it better
-    grid: { left: 8, right: 20, top: hasLegend ? 16 + 24 * rows : 16, bottom: 28, containLabel: true },
+    grid: { left: 8, right: 20, top: 34 + (hasLegend ? 26 * rows : 0), bottom: 28, containLabel: true },
     legend: hasLegend
-      ? { data: legend, top: 0, left: 0, type: rows > 5 ? "scroll" : "plain", itemWidth: 34, textStyle: text,
+      ? { data: legend, top: 0, left: 0, type: lines > 3 ? "scroll" : "plain", pageTextStyle: text, pageIconColor: colours.ink, pageIconInactiveColor: colours.rule, itemWidth: 34, textStyle: text,
           inactiveColor: colours.rule, lineStyle: { width: 2.5 } }
       : undefined,
     tooltip: {
@@ -89,9 +91,9 @@ export function optionOf(data, { colours, language, isAnimated, isNarrow }) {
       max: data.y.high ?? undefined,
       scale: data.y.low === null && !isBars,
       name: data.y.name,
-      nameLocation: "middle",
-      nameGap: 46,
-      nameTextStyle: text,
+      nameLocation: "end", // above the axis: turned letters are hard to read
+      nameGap: 12,
+      nameTextStyle: { ...text, align: "left", padding: [0, 0, 0, -28] },
       axisLabel: { ...text, formatter: formatter(data.y.digits, language) },
       axisLine,
       splitLine: split,

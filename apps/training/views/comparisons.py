@@ -102,7 +102,7 @@ def _label_chart(row: Comparison) -> Chart | None:
     if not new or not new.by_label:
         return None
     names = names_of(row.registered_model)
-    codes = list(new.by_label)
+    codes = [code for code in row.dataset.labels if code in new.by_label] or list(new.by_label)
     before = old.by_label if old else {}
     series = [Series(str(row.challenger), [new.by_label[code].get("map50_95") for code in codes], look="bar")]
     if old:
