@@ -5,8 +5,9 @@ import shutil
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import structlog
 from django.core.files import File
@@ -32,7 +33,7 @@ class _Waiting:
 
     epoch: int
     sha256: str
-    file: IO[bytes]
+    file: BufferedReader
 
 
 class CheckpointKeeper:

@@ -118,6 +118,6 @@ def _ask_for_comparison(record: RunRecord, version: ModelVersion) -> None:
 
 def _forget_weights(version: ModelVersion | None) -> None:
     """The row was not committed: its file is nobody's."""
-    if version is None or version.pk is None or ModelVersion.objects.filter(pk=version.pk).exists():
+    if version is None or ModelVersion.objects.filter(pk=version.pk).exists():
         return
     version.weights.storage.delete(str(version.weights.name))
