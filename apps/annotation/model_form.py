@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from django import forms
 from django.utils.functional import Promise
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
@@ -31,7 +32,7 @@ AUGMENTATION: Final = (
 )
 _MOST: Final = 2**53
 _CHOICES: Final[Mapping[str, Promise | str]] = {
-    "auto": _("where animals would be too small (auto)"),
+    "auto": _("only where needed"),
     "always": _("always"),
     "never": _("never"),
 }
@@ -41,6 +42,7 @@ _HELP: Final[Mapping[str, Promise | str]] = {
     "patience": _("It ends early after so many epochs without a better one; 0: never."),
     "batch": _("Photos of one step; 0: what suits the memory of the machine."),
     "frozen_layers": _("Layers from the input on that keep what they know."),
+    "tiling": _("Large photos are cut where their animals would become too small."),
     "seed": _("The same seed, data and machine give the same weights."),
     "architecture": _("Of an untrained network only."),
     "mosaic": _("Share of the pictures that are put together from four."),
@@ -51,7 +53,7 @@ _HELP: Final[Mapping[str, Promise | str]] = {
 class StartForm(forms.Form):
     """Only what differs from the defaults is sent on: the machine that trains decides the rest by what it has."""
 
-    base = forms.ChoiceField(label=_("start from"))
+    base = forms.ChoiceField(label=_("Start from"))
 
     def __init__(self, survey: Survey, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -62,7 +64,7 @@ class StartForm(forms.Form):
         base.choices = list(_bases(survey))
         for name, rule in RULES.items():
             field = _field(rule)
-            field.label = PARAMETER_NAMES.get(name, name)
+            field.label = capfirst(PARAMETER_NAMES.get(name, name))
             field.help_text = _HELP.get(name, "")
             field.initial = self.defaults[name]
             self.fields[name] = field
@@ -115,7 +117,7 @@ class StartForm(forms.Form):
 
 
 def _field(rule: Rule) -> forms.Field:
-    """An empty field means the default. What is out of range is said by the rule itself, with its own words."""
+    """What is out of range is said by the rule itself, with its own words."""
     if rule.kind == "choice":
         return forms.ChoiceField(
             required=False, choices=[(choice, _CHOICES.get(choice, choice)) for choice in rule.choices]
@@ -125,10 +127,10 @@ def _field(rule: Rule) -> forms.Field:
     field: forms.Field
     if rule.kind == "whole":
         # No more digits than a float tells apart: the rule's own limits are narrower.
-        field = forms.IntegerField(required=False, min_value=-_MOST, max_value=_MOST)
+        field = forms.IntegerField(min_value=-_MOST, max_value=_MOST)
         limits = {"min": int(rule.low), "max": int(rule.high), "step": rule.multiple_of}
     else:
-        field = forms.FloatField(required=False)
+        field = forms.FloatField()
         limits = {"min": rule.low, "max": rule.high, "step": "any"}
     field.widget.attrs |= limits
     return field

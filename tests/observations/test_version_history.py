@@ -103,7 +103,7 @@ def test_the_page_tells_what_the_version_before_said_of_each_animal(
         'version 4 says <strong><em class="taxon">Isotoma viridis</em></strong> (88 %).'
     ) in text
     assert "Of 1 animal all versions say the same." in text
-    assert "version 3 also saw 1 animal that is no longer found:" in text
+    assert "1 animal that version 3 saw is no longer found:" in text
 
 
 def test_an_animal_that_is_new_is_told_so_and_weak_boxes_are_nobodys_business(
