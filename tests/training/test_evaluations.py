@@ -184,9 +184,13 @@ def test_three_silent_workers_are_enough(version, dataset):
     Evaluation.objects.update(
         status="processing", attempts=3, lease_token=uuid.uuid4(), lease_until="2000-01-01T00:00Z"
     )
+    lost = evaluation.report.storage.save(
+        f"evaluations/{evaluation.public_id}/lost.json.gz", ContentFile(b"")
+    )
     sweep_evaluation()
     evaluation.refresh_from_db()
     assert evaluation.status == "failed"
+    assert not evaluation.report.storage.exists(lost)
     assert "memory" in failure_sentence(evaluation)
 
 
@@ -261,18 +265,26 @@ def test_a_damaged_manifest_ends_it_with_a_sentence(version, dataset):
     assert "Freeze it again" in failure_sentence(evaluation)
 
 
-def test_weights_that_cannot_be_had_are_tried_again_later(version, dataset):
-    name = version.weights.name
-    content = version.weights.read()
-    version.weights.storage.delete(name)
-    evaluation = evaluated(version, dataset)
+def test_a_storage_that_is_away_is_tried_again_later(version, dataset, monkeypatch):
+    def away(_version):
+        raise OSError("no route to the storage")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inference, "_load", away)
+        evaluation = evaluated(version, dataset)
     assert (evaluation.status, evaluation.attempts) == ("pending", 1)
-    assert failure_sentence(evaluation).startswith("The version could not be loaded")
-    version.weights.storage.save(name, ContentFile(content))
+    assert "no route" in failure_sentence(evaluation)
     inference.forget_detectors()
     evaluate_versions()
     evaluation.refresh_from_db()
     assert (evaluation.status, evaluation.failure_reason) == ("done", "")
+
+
+def test_a_version_without_its_weights_ends_it_with_a_sentence(version, dataset):
+    version.weights.storage.delete(version.weights.name)
+    evaluation = evaluated(version, dataset)
+    assert (evaluation.status, evaluation.attempts) == ("failed", 1)
+    assert failure_sentence(evaluation).startswith("The version could not be loaded")
 
 
 def test_what_cannot_be_measured_is_refused_with_a_sentence(model, version, dataset):

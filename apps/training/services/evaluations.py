@@ -99,9 +99,10 @@ def continue_next_evaluation() -> bool:
         except (DatasetDamagedError, LabelsUnknownError, EvaluationRefusedError) as error:
             _fail(evaluation, error)  # the next attempt would find the same
         except ModelUnavailableError as error:
-            # Weights that cannot be had now may be there at the next sweep.
-            rows.give_back_after_error(token, reason=failure_reason(error))
-            return False
+            if not error.is_fault:  # a storage that is away now may be back at the next sweep
+                rows.give_back_after_error(token, reason=failure_reason(error))
+                return False
+            _fail(evaluation, error)
         except Exception as error:
             logger.exception("evaluation_failed", evaluation=evaluation.pk)
             rows.give_back_after_error(token, reason=failure_reason(error))
