@@ -13,7 +13,7 @@ from apps.observations.models import Survey
 from apps.training.engine.hardware import Gpu, Hardware
 from apps.training.engine.recipe import RULES, Rule, default_recipe
 from apps.training.models import Dataset, ModelVersion, Split, TrainingRun
-from apps.training.run_texts import PARAMETER_NAMES
+from apps.training.run_texts import parameter_name
 from apps.training.services.runs import ParametersError, recipe_of
 
 PRODUCTION: Final = "production"
@@ -64,8 +64,8 @@ class StartForm(forms.Form):
         base.choices = list(_bases(survey))
         for name, rule in RULES.items():
             field = _field(rule)
-            field.label = capfirst(PARAMETER_NAMES.get(name, name))
-            field.help_text = _HELP.get(name, "")
+            field.label = capfirst(parameter_name(name))
+            field.help_text = str(_HELP.get(name, ""))
             field.initial = self.defaults[name]
             self.fields[name] = field
 
@@ -119,12 +119,11 @@ class StartForm(forms.Form):
 def _field(rule: Rule) -> forms.Field:
     """What is out of range is said by the rule itself, with its own words."""
     if rule.kind == "choice":
-        return forms.ChoiceField(
-            required=False, choices=[(choice, _CHOICES.get(choice, choice)) for choice in rule.choices]
-        )
+        return forms.ChoiceField(choices=[(choice, _CHOICES.get(choice, choice)) for choice in rule.choices])
     if rule.kind == "switch":
         return forms.BooleanField(required=False)
     field: forms.Field
+    limits: dict[str, float | str]
     if rule.kind == "whole":
         # No more digits than a float tells apart: the rule's own limits are narrower.
         field = forms.IntegerField(min_value=-_MOST, max_value=_MOST)

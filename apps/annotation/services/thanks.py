@@ -1,6 +1,5 @@
 """Thanking those whose photos taught a version that went into production; each once a version, whatever they sent."""
 
-from datetime import timedelta
 from typing import Final
 
 from django.db import connection
@@ -13,7 +12,7 @@ from apps.annotation.models import Thanks
 from apps.observations.models import Photo
 from apps.training.models import ModelVersion, Split
 
-SINCE: Final = timedelta(days=7)
+SINCE_DAYS: Final = 7
 """Of versions promoted longer ago nobody is told any more: they were, or the site began to thank later."""
 
 # All of a version's contributors at once, so that a version with any thanks has them all, and is not looked at again.
@@ -26,7 +25,7 @@ JOIN training_datasetitem AS item ON item.dataset_id = run.dataset_id AND item.s
 JOIN observations_photo AS photo ON photo.public_id = item.photo
 JOIN observations_observation AS observation ON observation.id = photo.observation_id
 JOIN accounts_user AS person ON person.id = photo.contributor_id
-WHERE version.stage = 'production' AND version.promoted_at >= now() - %s
+WHERE version.stage = 'production' AND version.promoted_at >= now() - make_interval(days => %s)
     AND NOT EXISTS (SELECT FROM annotation_thanks AS told WHERE told.version_id = version.id)
     AND observation.visibility <> 'hidden' AND person.is_active
 GROUP BY photo.contributor_id, version.id
@@ -37,8 +36,8 @@ ON CONFLICT DO NOTHING
 def record_thanks() -> int:
     """Note who is to be thanked for versions promoted lately; gives how many are new. Asked twice it notes nothing."""
     with connection.cursor() as cursor:
-        cursor.execute(_RECORD, [SINCE])
-        return cursor.rowcount
+        cursor.execute(_RECORD, [SINCE_DAYS])
+        return int(cursor.rowcount)
 
 
 def latest_of_each_model(thanks: QuerySet[Thanks]) -> list[Thanks]:

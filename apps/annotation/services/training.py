@@ -199,6 +199,7 @@ def _continue(start: TrainingStart) -> None:
 def _ask_for_run(start: TrainingStart, dataset: Dataset) -> None:
     """The run and the end of the row that asked for it are one step: killed before, nothing was asked for."""
     survey = start.survey
+    assert survey.registered_model is not None
     _alone(survey)
     if start.trigger == TrainingRun.Trigger.AUTOMATIC:
         last = last_runs([survey]).get(survey.pk)
