@@ -74,6 +74,15 @@ _TEXTS: Mapping[str, Any] = {
     "abandoned": gettext_lazy("Nobody decided on it for 30 days."),
     "file_gone": gettext_lazy("The file is gone from the storage. Send it again."),
 }  # fmt: skip
+_NOTES: Mapping[str, Any] = {
+    "other_order": gettext_lazy("The labels stand in another order than in the version in production."),
+    "object_size_assumed": gettext_lazy(
+        "The file does not say how large the animals were that it learned from; %(size)s px are assumed. Send it again with the "
+        "size if you know it: it decides which photos are looked at in parts."
+    ),
+    "known_weights": gettext_lazy("The same weights are registered already, as %(version)s."),
+    "no_licence": gettext_lazy("Neither the file nor whoever sent it states a licence."),
+}
 _NOTHING_RUN = frozenset(("foreign_code", "hidden_code", "shadowed", "torchscript"))
 _SEND_ANOTHER = frozenset(("not_weights", "no_metadata", "not_a_detector", "tar_format"))
 
@@ -100,39 +109,29 @@ def problem_text(code: str, details: Mapping[str, Any] | None = None) -> str:
 
 def note_text(code: str, details: Mapping[str, Any]) -> str:
     """Something a curator should know before accepting."""
-    labels = list(details.get("labels", ()))
-    shown = ", ".join(labels[:20]) + (" …" if len(labels) > 20 else "")
-    count, given = len(labels), {"count": len(labels), "labels": shown}
+    if code in ("unknown_to_surveys", "lost_labels", "new_labels"):
+        labels = list(details.get("labels", ()))
+        shown = ", ".join(labels[:20]) + (" …" if len(labels) > 20 else "")
+        return _about_labels(code, len(labels)) % {"count": len(labels), "labels": shown}
+    known = _NOTES.get(code)
+    return str(known) % _Details(details) if known is not None else code
+
+
+def _about_labels(code: str, count: int) -> str:
     if code == "unknown_to_surveys":
-        text = _n(
+        return _n(
             "%(count)d label is unknown to the surveys that use this model: %(labels)s.",
             "%(count)d labels are unknown to the surveys that use this model: %(labels)s.",
             count,
         )
-        return text % given
     if code == "lost_labels":
-        text = _n(
+        return _n(
             "%(count)d label of the version in production is missing: %(labels)s.",
             "%(count)d labels of the version in production are missing: %(labels)s.",
             count,
         )
-        return text % given
-    if code == "new_labels":
-        text = _n(
-            "%(count)d label is new compared with the version in production: %(labels)s.",
-            "%(count)d labels are new compared with the version in production: %(labels)s.",
-            count,
-        )
-        return text % given
-    if code == "other_order":
-        return _("The labels stand in another order than in the version in production.")
-    if code == "object_size_assumed":
-        return _(
-            "The file does not say how large the animals were that it learned from; %(size)s px are assumed. Send it again with "
-            "the size if you know it: it decides which photos are looked at in parts."
-        ) % {"size": details.get("size", "–")}
-    if code == "known_weights":
-        return _("The same weights are registered already, as %(version)s.") % {"version": details["version"]}
-    if code == "no_licence":
-        return _("Neither the file nor whoever sent it states a licence.")
-    return code
+    return _n(
+        "%(count)d label is new compared with the version in production: %(labels)s.",
+        "%(count)d labels are new compared with the version in production: %(labels)s.",
+        count,
+    )

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from apps.training.engine.architecture import MAX_LABELS, architecture_problem
 from apps.training.engine.inert import MAX_PICKLE_BYTES, Inert, StorageName, is_whole, read_inert, walk
 from apps.training.engine.refusals import RefusedWeightsError
-from apps.training.engine.weights import MAX_LABELS, architecture_problem, label_problem
+from apps.training.engine.weights import label_problem
 
 if TYPE_CHECKING:
     import torch
@@ -51,43 +52,12 @@ _HOOKS: Final = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_state_dict_hooks",
     "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
 )  # fmt: skip
-_METHODS: Final = frozenset(
-    [
-        "forward",
-        "float",
-        "half",
-        "train",
-        "eval",
-        "to",
-        "cuda",
-        "cpu",
-        "apply",
-        "state_dict",
-        "load_state_dict",
-        "named_parameters",
-        "parameters",
-        "buffers",
-        "modules",
-        "children",
-        "fuse",
-        "predict",
-        "loss",
-        "load",
-        "info",
-        "register_buffer",
-        "requires_grad_",
-        "zero_grad",
-        "__call__",
-        "__class__",
-        "__setstate__",
-        "__getattr__",
-        "__reduce__",
-        "__reduce_ex__",
-        "__init__",
-        "_apply",
-        "_call_impl",
-    ]
-)
+_METHODS: Final = frozenset({
+    "forward", "float", "half", "train", "eval", "to", "cuda", "cpu", "apply", "state_dict", "load_state_dict",
+    "named_parameters", "parameters", "buffers", "modules", "children", "fuse", "predict", "loss", "load", "info",
+    "register_buffer", "requires_grad_", "zero_grad", "__call__", "__class__", "__setstate__", "__getattr__",
+    "__reduce__", "__reduce_ex__", "__init__", "_apply", "_call_impl",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,22 +209,8 @@ class _Tensors:
     def _tensor(self, value: Any, name: str) -> torch.Tensor:
         import torch
 
-        if isinstance(value, Inert) and value.called == "torch._utils._rebuild_parameter" and value.args:
-            value = value.args[0]
-        if not isinstance(value, Inert) or value.called != "torch._utils._rebuild_tensor_v2":
-            raise RefusedWeightsError("damaged", detail=name)
-        try:
-            storage, offset, size, stride = value.args[:4]
-        except ValueError:
-            raise RefusedWeightsError("damaged", detail=name) from None
-        if not isinstance(storage, StorageName) or not _is_shape(size) or not _is_shape(stride):
-            raise RefusedWeightsError("tensor_lies", name=name)
-        if len(size) != len(stride) or not is_whole(offset, 0, storage.elements):
-            raise RefusedWeightsError("tensor_lies", name=name)
+        storage, offset, size, stride = _described(value, name)
         count = math.prod(size)
-        last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
-        if (count and last >= storage.elements) or count > storage.elements:
-            raise RefusedWeightsError("tensor_lies", name=name)
         dtype, each = _DTYPES[storage.kind]
         self._bytes_left -= count * each  # many tensors may share one storage
         if self._bytes_left < 0:
@@ -269,6 +225,28 @@ class _Tensors:
         if known[0] != storage.kind or known[1].numel() != storage.elements:
             raise RefusedWeightsError("tensor_lies", name=name)
         return known[1].as_strided(size, stride, offset).clone(memory_format=torch.contiguous_format)
+
+
+def _described(value: Any, name: str) -> tuple[StorageName, int, tuple[int, ...], tuple[int, ...]]:
+    """Storage, offset, size and strides of a tensor that lies within its storage."""
+    if isinstance(value, Inert) and value.called == "torch._utils._rebuild_parameter" and value.args:
+        value = value.args[0]
+    if (
+        not isinstance(value, Inert)
+        or value.called != "torch._utils._rebuild_tensor_v2"
+        or len(value.args) < 4
+    ):
+        raise RefusedWeightsError("damaged", detail=name)
+    storage, offset, size, stride = value.args[:4]
+    if not isinstance(storage, StorageName) or not _is_shape(size) or not _is_shape(stride):
+        raise RefusedWeightsError("tensor_lies", name=name)
+    if len(size) != len(stride) or not is_whole(offset, 0, storage.elements):
+        raise RefusedWeightsError("tensor_lies", name=name)
+    count = math.prod(size)
+    last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
+    if count > storage.elements or (count and last >= storage.elements):
+        raise RefusedWeightsError("tensor_lies", name=name)
+    return storage, offset, size, stride
 
 
 def _refuse_abuse(state: Mapping[str, Any], prefix: str) -> None:

@@ -19,63 +19,16 @@ from apps.training.engine.refusals import RefusedWeightsError
 MAX_OPERATIONS: Final = 5_000_000
 MAX_PICKLE_BYTES: Final = 64 * 1024 * 1024
 
-_BLOCKS: Final = frozenset(
-    [
-        "A2C2f",
-        "AAttn",
-        "ABlock",
-        "AConv",
-        "ADown",
-        "Attention",
-        "BNContrastiveHead",
-        "Bottleneck",
-        "BottleneckCSP",
-        "C1",
-        "C2",
-        "C2PSA",
-        "C2f",
-        "C2fCIB",
-        "C2fPSA",
-        "C3",
-        "C3Ghost",
-        "C3k",
-        "C3k2",
-        "C3x",
-        "CBFuse",
-        "CBLinear",
-        "CIB",
-        "DFL",
-        "ELAN1",
-        "GhostBottleneck",
-        "PSA",
-        "PSABlock",
-        "RepBottleneck",
-        "RepC3",
-        "RepCSP",
-        "RepNCSPELAN4",
-        "RepVGGDW",
-        "SCDown",
-        "SPP",
-        "SPPELAN",
-        "SPPF",
-        "Silence",
-    ]
-)
-_CONVOLUTIONS: Final = frozenset(
-    [
-        "Concat",
-        "Conv",
-        "Conv2",
-        "ConvTranspose",
-        "DWConv",
-        "DWConvTranspose2d",
-        "Focus",
-        "GhostConv",
-        "Index",
-        "LightConv",
-        "RepConv",
-    ]
-)
+_BLOCKS: Final = frozenset({
+    "A2C2f", "AAttn", "ABlock", "AConv", "ADown", "Attention", "BNContrastiveHead", "Bottleneck", "BottleneckCSP",
+    "C1", "C2", "C2PSA", "C2f", "C2fCIB", "C2fPSA", "C3", "C3Ghost", "C3k", "C3k2", "C3x", "CBFuse", "CBLinear",
+    "CIB", "DFL", "ELAN1", "GhostBottleneck", "PSA", "PSABlock", "RepBottleneck", "RepC3", "RepCSP",
+    "RepNCSPELAN4", "RepVGGDW", "SCDown", "SPP", "SPPELAN", "SPPF", "Silence",
+})  # fmt: skip
+_CONVOLUTIONS: Final = frozenset({
+    "Concat", "Conv", "Conv2", "ConvTranspose", "DWConv", "DWConvTranspose2d", "Focus", "GhostConv", "Index",
+    "LightConv", "RepConv",
+})  # fmt: skip
 _HEADS: Final = frozenset(("Detect", "v10Detect"))
 _STORAGES: Final = frozenset(
     f"{kind}Storage"

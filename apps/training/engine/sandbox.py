@@ -83,8 +83,8 @@ def limit(*, memory_bytes: int, seconds: int, file_bytes: int) -> None:
         (resource.RLIMIT_NOFILE, 256),
     ):
         _soft, hard = resource.getrlimit(kind)
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (most, most))
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (allowed, allowed))
 
 
 def forbid_programs() -> bool:

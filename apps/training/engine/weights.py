@@ -13,12 +13,13 @@ import copy
 import hashlib
 import json
 import lzma
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from apps.training.engine.architecture import MAX_LABELS, architecture_problem, is_between
 
 if TYPE_CHECKING:
     import torch
@@ -28,20 +29,23 @@ FORMAT: Final = "podura-weights-1"
 MAX_FILE_BYTES: Final = 512 * 1024 * 1024
 MAX_UNPACKED_BYTES: Final = 1024 * 1024 * 1024
 MAX_METADATA_BYTES: Final = 256 * 1024
-MAX_LABELS: Final = 10_000
-MAX_LAYERS: Final = 400
 
-_XZ_MAGIC: Final = b"\xfd7zXZ\x00"
-_ARCHITECTURE_KEYS: Final = {
-    "nc", "scale", "scales", "backbone", "head", "ch", "channels", "strides", "activation", "depth_multiple",
-    "width_multiple", "kpt_shape", "reg_max", "end2end", "yaml_file", "max_channels",
-}  # fmt: skip
-_LAYERS: Final = frozenset(
-    ["A2C2f", "AConv", "ADown", "Bottleneck", "BottleneckCSP", "C1", "C2", "C2PSA", "C2f", "C2fCIB", "C2fPSA", "C3", "C3Ghost", "C3k2", "C3x", "CBFuse", "CBLinear", "Concat", "Conv", "ConvTranspose", "DWConv", "DWConvTranspose2d", "Detect", "ELAN1", "Focus", "GhostBottleneck", "GhostConv", "PSA", "RepC3", "RepNCSPELAN4", "SCDown", "SPP", "SPPELAN", "SPPF", "nn.BatchNorm2d", "nn.ConvTranspose2d", "nn.Identity", "nn.MaxPool2d", "nn.Upsample", "nn.ZeroPad2d", "v10Detect"]
+_PACKING: Final = (
+    {
+        "id": lzma.FILTER_LZMA2,
+        "dict_size": 1 << 20,
+        # Weights are two bytes each of which only the upper has redundancy (lp), and nothing ever repeats: looking for
+        # repetitions took most of the time and gained nothing.
+        "lc": 0,
+        "lp": 1,
+        "pb": 1,
+        "mode": lzma.MODE_FAST,
+        "mf": lzma.MF_HC3,
+        "depth": 1,
+    },
 )
-"""The layers of Ultralytics' detectors: of any other name that its builder finds, it would call whatever it is."""
+_XZ_MAGIC: Final = b"\xfd7zXZ\x00"
 _LAST_CLASS_LAYER: Final = re.compile(r"^model\.\d+\.cv3\.0\.2\.weight$")
-_SAFE_ARGUMENT_WORDS: Final = {"None", "nearest", "bilinear", "bicubic", "nc", "True", "False", "anchors"}
 
 
 class WeightsError(Exception):
@@ -100,7 +104,7 @@ def save_weights(path: Path, model: DetectionModel, metadata: WeightsMetadata) -
     packed = save(tensors, metadata={"format": FORMAT, "podura": document})
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(lzma.compress(packed, preset=9 | lzma.PRESET_EXTREME))
+    unfinished.write_bytes(lzma.compress(packed, filters=_PACKING))
     unfinished.replace(path)
     return file_sha256(path)
 
@@ -278,88 +282,8 @@ def _check_metadata(metadata: WeightsMetadata) -> None:
     size: object = metadata.image_size
     if not isinstance(size, int) or not 64 <= size <= 4096 or size % 32:
         raise WeightsError("image_size must be a multiple of 32 between 64 and 4096")
-    if not _is_between(metadata.object_size_px, 1, 1e5) or not _is_between(metadata.trained_size_px, 0, 1e5):
+    if not is_between(metadata.object_size_px, 1, 1e5) or not is_between(metadata.trained_size_px, 0, 1e5):
         raise WeightsError("the size of a typical object must be a number of pixels")
     architecture = architecture_problem(metadata.architecture)
     if architecture:
         raise WeightsError(architecture)
-
-
-def _is_between(value: object, low: float, high: float) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and low <= value <= high
-
-
-def architecture_problem(architecture: object) -> str:
-    """What is wrong with a model description; empty if nothing is.
-
-    Only layers of the list and plain numbers: Ultralytics looks names up and evaluates some of the arguments.
-    """
-    if not isinstance(architecture, dict) or set(architecture) - _ARCHITECTURE_KEYS:
-        return "the architecture has unknown entries"
-    activation = architecture.get("activation")
-    if activation is not None and activation not in ("nn.SiLU()", "nn.ReLU()", "nn.LeakyReLU(0.1)"):
-        return "the architecture's activation is not on the list"  # Ultralytics eval()s it
-    backbone, head = architecture.get("backbone"), architecture.get("head")
-    if not isinstance(backbone, list | tuple) or not isinstance(head, list | tuple):
-        return "the architecture has no layers or too many"
-    rows = [*backbone, *head]
-    if not 1 <= len(rows) <= MAX_LAYERS:
-        return "the architecture has no layers or too many"
-    return _scale_problem(architecture) or next(filter(None, map(_layer_problem, rows)), "")
-
-
-def _layer_problem(row: object) -> str:
-    if not isinstance(row, list | tuple) or len(row) != 4:
-        return "a layer is not [from, repeats, module, arguments]"
-    sources, repeats, module, arguments = row
-    if not isinstance(repeats, int) or not 0 <= repeats <= 100:
-        return "a layer is repeated too often"
-    if not isinstance(module, str) or module not in _LAYERS:
-        return "a layer names no module"
-    if not isinstance(arguments, list | tuple):
-        return "a layer has an argument that is not on the list"
-    return _plain_problem(sources) or _plain_problem(arguments)
-
-
-def _scale_problem(architecture: Mapping[str, Any]) -> str:
-    """Numbers that multiply the net: a depth of a million would build layers until the memory ends."""
-    factors = [architecture.get(name, 1.0) for name in ("depth_multiple", "width_multiple")]
-    channels: list[object] = []
-    scales = architecture.get("scales")
-    if scales is not None:
-        if not isinstance(scales, dict) or not 1 <= len(scales) <= 16:
-            return "the architecture's scales cannot be read"
-        for name, scale in scales.items():
-            if not isinstance(name, str) or not isinstance(scale, list | tuple) or len(scale) != 3:
-                return "the architecture's scales cannot be read"
-            factors += scale[:2]
-            channels.append(scale[2])
-    chosen = architecture.get("scale")
-    if (
-        chosen is not None
-        and chosen != ""
-        and (not isinstance(chosen, str) or chosen not in (scales or {chosen: 0}))
-    ):
-        return "the architecture names a scale that it does not have"
-    if not all(_is_between(factor, 0.01, 8) for factor in factors):
-        return "the architecture's scales are not plain numbers"
-    if not all(_is_between(most, 1, 1 << 13) or most == math.inf for most in channels):
-        return "the architecture's scales are not plain numbers"
-    reg_max, classes = architecture.get("reg_max"), architecture.get("nc")
-    if reg_max is not None and (type(reg_max) is not int or not 1 <= reg_max <= 64):
-        return "the architecture's reg_max is not a small number"
-    if classes is not None and (type(classes) is not int or not 1 <= classes <= MAX_LABELS):
-        return "the architecture's number of labels is not possible"
-    if architecture.get("end2end") not in (None, True, False):
-        return "the architecture has unknown entries"
-    return _plain_problem([architecture.get(name) for name in ("ch", "channels", "strides", "kpt_shape")])
-
-
-def _plain_problem(value: object, depth: int = 0) -> str:
-    if isinstance(value, list | tuple) and len(value) <= 64 and depth < 4:
-        return next(filter(None, (_plain_problem(item, depth + 1) for item in value)), "")
-    if isinstance(value, str):
-        return "" if value in _SAFE_ARGUMENT_WORDS else "a layer has an argument that is not on the list"
-    if value is None or (isinstance(value, bool | int | float) and abs(value) <= 1 << 13):
-        return ""
-    return "a layer has an argument that is not a plain number"

@@ -9,7 +9,7 @@ from collections import OrderedDict
 import pytest
 
 from apps.training.engine.examination import examine_weights, run_examiner
-from apps.training.engine.examine import _kind, examine
+from apps.training.engine.examine import examine
 from apps.training.engine.refusals import RefusedWeightsError
 from apps.training.engine.weights import file_sha256, load_checkpoint_model
 from apps.training.import_texts import problem_text
@@ -274,9 +274,7 @@ def test_safetensors_without_metadata_is_refused(tmp_path):
 def test_a_header_that_lies_is_refused(tmp_path, content):
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
-    with pytest.raises(RefusedWeightsError):
-        assert _kind(path) == "safetensors"
-        examine(path, tmp_path, {})
+    refused(path, tmp_path)
 
 
 def test_a_weights_file_that_unpacks_to_more_than_memory_is_refused(tmp_path):
@@ -292,9 +290,8 @@ def test_a_weights_file_that_unpacks_to_more_than_memory_is_refused(tmp_path):
 
 
 def test_a_checkpoint_becomes_what_the_trainer_would_have_loaded(checkpoint):
-    from ultralytics.nn.tasks import torch_safe_load
-
     import torch
+    from ultralytics.nn.tasks import torch_safe_load
 
     theirs = torch_safe_load(str(checkpoint), safe_only=True)[0]["model"].float().eval()
     ours = load_checkpoint_model(checkpoint).eval()
@@ -332,16 +329,16 @@ def test_the_examining_process_runs_no_program_and_reaches_no_network(tmp_path):
 def test_the_examining_process_knows_no_secret_of_ours(checkpoint, tmp_path, monkeypatch):
     seen = {}
 
-    class Stopped(Exception):
+    class StoppedError(Exception):
         pass
 
     def started(command, **options):
         seen.update(options["env"])
-        raise Stopped
+        raise StoppedError
 
     monkeypatch.setenv("DATABASE_URL", "postgres://secret")
     monkeypatch.setattr("apps.training.engine.examination.subprocess.Popen", started)
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         examine_weights(checkpoint, sha256=file_sha256(checkpoint), folder=tmp_path)
     assert not {name for name in seen if "SECRET" in name or "DATABASE" in name or "URL" in name}
 
