@@ -124,6 +124,7 @@ class Chart:
             "y": _axis(self.y),
             "xs": list(self.xs),
             "notes": list(self.notes),
+            "notesName": self.notes_name,
             "series": [
                 {
                     "name": series.name,

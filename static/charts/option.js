@@ -2,7 +2,7 @@
 
 const SIGNS = ["circle", "rect", "triangle", "diamond", "roundRect", "pin", "arrow", "emptyCircle"];
 const STROKES = ["solid", "dashed", "dotted", [10, 3, 2, 3]];
-const FEW = 40; // with more values than that, signs on the line hide it
+const FEW = 24; // with more values than that, signs on the line hide it
 
 export function formatter(digits, language) {
   const usual = new Intl.NumberFormat(language, { maximumFractionDigits: digits });
@@ -18,7 +18,7 @@ export function formatter(digits, language) {
 export function readings(data, index, language) {
   const x = formatter(data.x.digits, language);
   const y = formatter(data.y.digits, language);
-  const note = data.notes[index] ? ` · ${data.notes[index]}` : "";
+  const note = data.notes[index] ? ` · ${data.notesName ? `${data.notesName}: ` : ""}${data.notes[index]}` : "";
   const lines = [`${data.x.name}: ${x(data.xs[index])}${note}`];
   for (const series of data.series) {
     const value = series.values[index];
@@ -125,14 +125,14 @@ function marksOf(series, data, { colours, place, isBars }) {
     name: series.name,
     type: series.look === "bar" ? "bar" : series.look === "dots" ? "scatter" : "line",
     data: points(series.values, data, isBars),
-    itemStyle: { color: colour, borderColor: colours.sheet, borderWidth: series.look === "bar" ? 1 : 0 },
+    itemStyle: { color: colour, borderColor: colours.sheet, borderWidth: series.look === "line" || series.look === "dashed" ? 0 : 1.5 },
     lineStyle: { color: colour, width: 2.5, type: series.look === "dashed" ? "dashed" : STROKES[Math.floor(place / 2) % 4] },
     symbol: SIGNS[place % SIGNS.length],
-    symbolSize: 8,
+    symbolSize: series.look === "dots" ? 12 : 8,
     showSymbol: data.xs.length <= FEW,
     connectNulls: false,
     emphasis: { disabled: true },
-    z: 3,
+    z: series.look === "dots" ? 4 : 3,
   };
   return series.low.length ? [...bandOf(series, data, colour, place, isBars), main] : [main];
 }

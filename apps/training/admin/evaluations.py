@@ -9,12 +9,13 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
+from unfold.widgets import UnfoldAdminSelectWidget
 
 from apps.common.admin_base import ReadOnlyAdmin, display
 from apps.common.leased import WorkStatus
 from apps.training.admin.runs import STATE_COLOURS
 from apps.training.evaluation_texts import failure_sentence, refusal_sentence
-from apps.training.models import Evaluation
+from apps.training.models import Dataset, Evaluation
 from apps.training.services.evaluations import EvaluationRefusedError, request_evaluation
 
 
@@ -24,16 +25,28 @@ class EvaluationForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscrip
     sender: AbstractBaseUser
     row: Evaluation
 
+    # Not called "dataset": unfold takes a field of that name for an action on its own lists.
+    measured_on = forms.ModelChoiceField(
+        Dataset.objects.order_by("-pk"),
+        label=_("dataset"),
+        widget=UnfoldAdminSelectWidget,
+    )
+
     class Meta:
         model = Evaluation
-        fields = ("version", "dataset", "split")
+        fields = ("version", "split")
 
     def clean(self) -> dict[str, Any]:
         """Asked for here, so that a refusal stands on the form. One that is under way is given again."""
         values: dict[str, Any] = super().clean() or self.cleaned_data
         if not self.errors:
             try:
-                self.row = request_evaluation(**values, by=self.sender)
+                self.row = request_evaluation(
+                    version=values["version"],
+                    dataset=values["measured_on"],
+                    split=values["split"],
+                    by=self.sender,
+                )
             except EvaluationRefusedError as error:
                 raise ValidationError(refusal_sentence(error)) from error
         return values
@@ -49,7 +62,7 @@ class EvaluationAdmin(ReadOnlyAdmin):
     list_filter = ("version__registered_model", "status", "split", "is_for_comparison")
     ordering = ("-pk",)
     identity_lookups = {"uuid": "public_id", "number": "pk", "email": "requested_by__email__iexact"}
-    autocomplete_fields = ("version", "dataset")
+    autocomplete_fields = ("version",)
     fields = (
         ("version", "state"),
         ("dataset", "split"),
@@ -63,7 +76,7 @@ class EvaluationAdmin(ReadOnlyAdmin):
         return bool(request.user.has_perm("training.add_evaluation"))
 
     def get_fields(self, request: HttpRequest, obj: Evaluation | None = None) -> Any:
-        return self.fields if obj else ("version", "dataset", "split")
+        return self.fields if obj else ("version", "measured_on", "split")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Evaluation | None = None) -> tuple[str, ...]:
         return super().get_readonly_fields(request, obj) if obj else ()
