@@ -11,7 +11,7 @@ from apps.training.inference import local_weights
 from apps.training.models import ModelVersion, RunStatus, TrainingRun
 from apps.training.run_texts import failure_text, log_text
 from apps.training.services import promote
-from apps.training.services.run_worker import continue_next_run
+from apps.training.services.run_worker import continue_next_run, outcome
 from apps.training.services.run_worker.folder import runs_folder
 from apps.training.services.runs import request_run
 from apps.training.tasks.runs import continue_runs
@@ -19,7 +19,7 @@ from tests.factories import RegisteredModelFactory
 from tests.support.processes import CHECKOUT, wait_until
 from tests.training.frozen import frozen_scenes
 
-pytestmark = [pytest.mark.slow, pytest.mark.serial]
+pytestmark = [pytest.mark.slow, pytest.mark.serial, pytest.mark.timeout(900)]
 SMALL = {
     "image_size": 64, "batch": 8, "epochs": 3, "mosaic": 0.0, "epochs_without_mosaic": 0, "architecture": "yolo11n",
 }  # fmt: skip
@@ -71,7 +71,7 @@ def test_a_run_makes_a_version_that_detects_and_the_next_one_learns_a_label_more
 
 @pytest.mark.django_db(transaction=True)
 def test_a_killed_worker_loses_no_epoch_of_a_real_training(start_worker, tmp_path):
-    run = ask(epochs=8)
+    run = ask(epochs=5)
     env = {
         "JOB_LEASE_SECONDS": "3",
         "TRAINING_DIR": str(tmp_path / "a"),
@@ -80,7 +80,7 @@ def test_a_killed_worker_loses_no_epoch_of_a_real_training(start_worker, tmp_pat
     first = start_worker(queues="training", env=env)
     continue_runs.delay()
     done = lambda: TrainingRun.objects.get(pk=run.pk).checkpoint_epoch  # noqa: E731
-    wait_until(lambda: done() >= 2, seconds=120, what=f"two epochs: {first.text()[-3000:]}")
+    wait_until(lambda: done() >= 2, seconds=200, what=f"two epochs: {first.text()[-3000:]}")
     first.kill()
     before = done()
     # Another machine: it has the checkpoint in the storage only.
@@ -90,14 +90,34 @@ def test_a_killed_worker_loses_no_epoch_of_a_real_training(start_worker, tmp_pat
     continue_runs.delay()
     wait_until(
         lambda: not TrainingRun.objects.get(pk=run.pk).is_open,
-        seconds=180,
+        seconds=300,
         what=f"the end: {second.text()[-3000:]}",
     )
     run.refresh_from_db()
     assert run.status == RunStatus.SUCCEEDED, told(run)
-    assert [row.epoch for row in run.epoch_rows.all()] == list(range(1, 9))
+    assert [row.epoch for row in run.epoch_rows.all()] == list(range(1, 6))
     (resumed,) = run.log_lines.filter(code="resumed")
     assert resumed.details["epoch"] >= before
+    assert ModelVersion.objects.filter(registered_model=run.registered_model).count() == 1
+
+
+@pytest.mark.django_db
+def test_a_worker_that_dies_before_the_version_is_registered_finds_the_training_done(monkeypatch):
+    run = ask(epochs=2)
+
+    def die(*_args, **_kwargs):
+        raise KeyboardInterrupt  # as a kill, caught by nobody
+
+    with monkeypatch.context() as broken:
+        broken.setattr(outcome, "register_model_version", die)
+        with pytest.raises(KeyboardInterrupt):
+            continue_next_run()
+    run.refresh_from_db()
+    assert run.stage == TrainingRun.Stage.SAVING
+    TrainingRun.objects.all().release(run.lease_token)
+    worked_off(run)
+    assert run.status == RunStatus.SUCCEEDED, told(run)
+    assert [row.epoch for row in run.epoch_rows.all()] == [1, 2]
     assert ModelVersion.objects.filter(registered_model=run.registered_model).count() == 1
 
 

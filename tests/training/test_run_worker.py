@@ -18,6 +18,7 @@ from apps.common.leased import LeaseLostError
 from apps.training.models import Comparison, DatasetItem, ModelVersion, RunStatus, TrainingRun
 from apps.training.run_texts import failure_text, log_text
 from apps.training.services.run_worker import continue_next_run, discard_checkpoints, outcome
+from apps.training.services.run_worker.flow import code_commit
 from apps.training.services.run_worker.folder import runs_folder
 from apps.training.services.runs import cancel_run, request_run
 from apps.training.signals import run_ended
@@ -134,8 +135,9 @@ def processes_of(run) -> list[str]:
 
 
 def test_a_run_becomes_a_version_with_curves_log_hardware_commit_and_minutes(
-    model, asked, django_capture_on_commit_callbacks
+    model, asked, settings, django_capture_on_commit_callbacks
 ):
+    settings.CODE_COMMIT = "c" * 40
     base = stub_version(model, "disc")
     ended = []
     run_ended.connect(lambda run, **_: ended.append(run.status), weak=False, dispatch_uid="test")
@@ -151,7 +153,7 @@ def test_a_run_becomes_a_version_with_curves_log_hardware_commit_and_minutes(
     assert [row.metrics["map50"] for row in run.epoch_rows.all()] == [0.01, 0.02, 0.03]
     assert run.hardware["cpu"] == "a stand-in"
     assert run.hardware["machine"] == os.uname().nodename
-    assert len(run.code_commit) == 40
+    assert run.code_commit == "c" * 40
     assert 0 < run.minutes_spent < 1
     assert ended == [RunStatus.SUCCEEDED]
     said = [log_text(line) for line in run.log_lines.all()]
@@ -160,6 +162,19 @@ def test_a_run_becomes_a_version_with_curves_log_hardware_commit_and_minutes(
     assert "words" in said  # the trainer's own, without colours and what a progress bar wrote over
     assert_nothing_is_left(run)
     assert not continue_next_run()
+
+
+def test_a_checkout_knows_its_commit_by_itself_and_an_image_is_told(settings, tmp_path):
+    settings.CODE_COMMIT = ""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.example"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    settings.BASE_DIR = tmp_path
+    assert len(code_commit()) == 40
+    settings.BASE_DIR = tmp_path / "no checkout"
+    assert code_commit() == ""
+    settings.CODE_COMMIT = "told"
+    assert code_commit() == "told"
 
 
 def test_what_came_out_is_compared_with_the_version_in_production(asked):

@@ -38,13 +38,13 @@ def failure_behind(error: BaseException) -> RunFailedError | None:
 
 
 def readable(value: Any) -> Any:
-    """What the database keeps of a job's words: no NUL, and numbers that JSON knows."""
+    """What the database keeps of a job's words: neither NUL nor half a character, and numbers that JSON knows."""
     if isinstance(value, dict):
         return {str(key): readable(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [readable(one) for one in value]
     if isinstance(value, str):
-        return value.replace("\x00", "")
+        return value.replace("\x00", "").encode(errors="replace").decode()
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):  # noqa: PLR0124 - NaN
         return None
     return value

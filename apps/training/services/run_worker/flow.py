@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 from django.conf import settings
 
-from apps.common.leased import LeaseLostError, kept_lease
+from apps.common.leased import LeaseLostError, is_stopping, kept_lease
 from apps.common.tasks import send
 from apps.training.engine.hardware import Gpu, Hardware
 from apps.training.engine.recipe import Recipe
@@ -31,7 +31,7 @@ from apps.training.services.run_worker.ends import (
     failure_behind,
 )
 from apps.training.services.run_worker.folder import RunFolder, job_pictures, tidy_folders
-from apps.training.services.run_worker.record import RunRecord, is_held
+from apps.training.services.run_worker.record import RunRecord
 from apps.training.services.run_worker.supervision import Finished, OutOfMemory, supervise
 from apps.training.services.runs import ParametersError, recipe_of
 
@@ -46,12 +46,17 @@ _LONGEST_ATTRIBUTION: Final = 2_000
 
 def continue_next_run() -> bool:
     """Claim a run and work on it until it ends or must be left; gives whether there was one."""
+    if is_stopping():
+        return False
     tidy_folders()
     rows = TrainingRun.objects.all()
     related = ("registered_model", "dataset", "base_version__registered_model")
     for run in rows.select_related(*related).claim(limit=1):
         with kept_lease(rows, run.lease_token):
-            _attempt(run)
+            try:
+                _attempt(run)
+            except LeaseLostError:  # the folder is the next holder's, if it is on this machine
+                logger.warning("run_lease_lost", run=run.pk)
         return True
     return False
 
@@ -65,8 +70,7 @@ def _attempt(run: TrainingRun) -> None:
     try:
         _work(record, folder)
     except LeaseLostError:
-        logger.warning("run_lease_lost", run=run.pk)
-        return  # the folder is the next holder's, if it is on this machine
+        raise
     except StoppedError:
         is_over = False
         record.note("worker_stopped")
@@ -80,7 +84,7 @@ def _attempt(run: TrainingRun) -> None:
         if failure is None:
             logger.exception("run_broke", run=run.pk)
             is_over = outcome.end_attempt(record, error)
-        elif is_held(run):
+        else:
             outcome.fail(record, failure)
     if is_over:
         outcome.clear(run, folder)

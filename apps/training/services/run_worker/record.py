@@ -7,8 +7,8 @@ from typing import Any, Final
 import structlog
 from django.db import InterfaceError, OperationalError, connection, transaction
 
-from apps.common.leased import LeaseLostError, WorkStatus, is_stopping
-from apps.training.models import RunStatus, TrainingEpoch, TrainingLogLine, TrainingRun
+from apps.common.leased import LeaseLostError, is_stopping
+from apps.training.models import TrainingEpoch, TrainingLogLine, TrainingRun
 from apps.training.services.run_worker.checkpoints import StoredCheckpoint
 from apps.training.services.run_worker.ends import CancelledError, StoppedError, readable
 
@@ -144,9 +144,3 @@ class RunRecord:
         if self._words_left and len(words) >= self._words_left:
             self.note("log_cut")
         self._words_left -= len(kept)
-
-
-def is_held(run: TrainingRun) -> bool:
-    """Whether the claim still stands."""
-    rows = TrainingRun.objects.filter(pk=run.pk, lease_token=run.lease_token)
-    return rows.filter(status=RunStatus(WorkStatus.PROCESSING.value)).exists()
