@@ -163,7 +163,7 @@ def in_turns(sides: Mapping[str, Side], lesson: Lesson, *, rounds: int) -> dict[
     seconds: dict[str, list[Seconds]] = {name: [] for name in sides}
     for number in range(rounds):
         # Who begins changes, or what warms up would always cost the same side.
-        for name in list(sides) if number % 2 == 0 else list(reversed(sides)):
+        for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
             with tempfile.TemporaryDirectory() as folder:
                 seconds[name].append(sides[name](lesson, Path(folder)))
     return seconds

@@ -55,10 +55,10 @@ class FitPlan:
 
 def fit_here(plan: FitPlan, listener: Listener) -> None:
     """Train until the last epoch, or until nothing gets better; the best epoch is then in `plan.weights`."""
-    from apps.training.engine.trainer import RANK
+    from apps.training.engine.trainer import IS_FIRST
 
     trainer = _trainer(plan, listener)
-    if RANK not in {-1, 0}:
+    if not IS_FIRST:
         trainer.train()
         return
     copier = Copier(Path(plan.folder), listener)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from apps.training.engine.environment import import_ultralytics
@@ -22,6 +23,8 @@ from torch import nn  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
 from ultralytics.utils import RANK  # noqa: E402
 
+IS_FIRST = RANK in {-1, 0}
+"""Whether this is the only process, or the one of several that tells and writes."""
 WORLD_SIZE = int(os.environ.get("WORLD_SIZE", "1"))
 _METRICS = {
     "metrics/precision(B)": "precision",
@@ -35,6 +38,9 @@ _METRICS = {
 class FineTuning(DetectionTrainer):  # type: ignore[misc]
     """Not named ...Trainer: that word makes Ultralytics load its reporting to other services."""
 
+    last: Path
+    best: Path
+
     make_net: Callable[[], nn.Module]
     """Gives the net of a training that is not resumed; called after the seed is set."""
     description: Mapping[str, Any]
@@ -46,7 +52,7 @@ class FineTuning(DetectionTrainer):  # type: ignore[misc]
         if self.device.type == "cpu" and WORLD_SIZE > 1:
             self.world_size = WORLD_SIZE
         self.add_callback("on_train_epoch_start", _begin_epoch)
-        if RANK in {-1, 0}:
+        if IS_FIRST:
             for leftover in self.wdir.glob("*.part"):
                 leftover.unlink()
 
@@ -138,7 +144,7 @@ def _without_device_ids(is_needed: bool) -> Iterator[None]:  # noqa: FBT001
 
     def wrapped(model: nn.Module, **options: Any) -> nn.Module:
         options.pop("device_ids", None)
-        return original(model, **options)  # type: ignore[no-any-return]
+        return original(model, **options)
 
     if is_needed:
         nn.parallel.DistributedDataParallel = wrapped
