@@ -73,6 +73,10 @@ class ModelImportForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscri
             ),
         }
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["file"].required = True  # the column is empty later, when the file has left
+
     def clean_expected_sha256(self) -> str:
         value: str = self.cleaned_data["expected_sha256"].lower()
         if value:
