@@ -12,7 +12,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-MODULES = ("engine", "pipeline", "gallery", "upload", "drawing", "queue", "evaluation")
+MODULES = (
+    "engine",
+    "pipeline",
+    "gallery",
+    "upload",
+    "drawing",
+    "queue",
+    "evaluation",
+    "training",
+    "training_run",
+)
 RESULT = Path(__file__).resolve().parent.parent / "bench.json"
 
 
