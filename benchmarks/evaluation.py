@@ -40,7 +40,7 @@ def run(quick: bool) -> list[dict[str, Any]]:  # noqa: FBT001  (the signature of
             "LOG_LEVEL": "WARNING",
             "PYTHONPATH": str(CHECKOUT),
         }
-        pictures, rounds = ("100", "3") if quick else ("1000", "3")
+        pictures, rounds = ("200", "3") if quick else ("1000", "3")
         command = [sys.executable, "-m", "benchmarks.evaluation", "--pictures", pictures, "--rounds", rounds]
         finished = subprocess.run(
             command,
