@@ -103,6 +103,8 @@ def _navigation() -> list[dict[str, Any]]:
                 _entry(_("Model versions"), "history", "training_modelversion"),
                 _entry(_("Training runs"), "model_training", "training_trainingrun"),
                 _entry(_("Evaluations"), "monitoring", "training_evaluation"),
+                _entry(_("Comparisons"), "compare", "training_comparison"),
+                _entry(_("Decisions on promotion"), "gavel", "training_promotionevent"),
                 _entry(_("Starts of trainings"), "play_circle", "annotation_trainingstart"),
                 _entry(_("Weights from outside"), "input", "training_modelimport"),
             ],

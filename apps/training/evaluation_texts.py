@@ -27,6 +27,9 @@ FAILURES: Final[Mapping[str, Promise | str]] = {
     "no_common_label": gettext_lazy("The version knows none of the dataset's labels: %(detail)s."),
     "split_is_empty": gettext_lazy("All photos of this split were deleted."),
     "model_unavailable": gettext_lazy("The version could not be loaded: %(detail)s"),
+    "no_test_photo": gettext_lazy("No test photo is left that neither version learned from."),
+    "already_serving": gettext_lazy("The version went into production meanwhile."),
+    "challenger_unusable": gettext_lazy("The version cannot be loaded: %(detail)s"),
     "worker_lost": gettext_lazy(
         "The worker ended three times without a word, most likely for lack of memory. Ask again on a larger machine."
     ),

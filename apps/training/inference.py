@@ -96,8 +96,10 @@ def is_loadable_here(version: ModelVersion) -> bool:
         if not version.weights.storage.exists(str(version.weights.name)):
             return False
         detector_of(version)
-    except Exception as error:
-        logger.warning("former_version_not_loadable", version=str(version), error=str(error)[:300])
+    except ModelUnavailableError:
+        return False
+    except Exception:
+        logger.exception("storage_not_asked", version=str(version))
         return False
     return True
 

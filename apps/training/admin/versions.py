@@ -1,54 +1,43 @@
-"""Registered models and their versions. Versions are immutable; which one serves production is a person's word."""
+"""Model versions: immutable, with all that was measured of them and decided about them."""
 
 import json
+from functools import partial
 from typing import Any
 
-from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
+from django.contrib import admin
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from apps.common.admin_base import FastAdmin, ReadOnlyAdmin, display
-from apps.training.models import ModelVersion, RegisteredModel
-from apps.training.services import promote
+from apps.common.admin_base import ReadOnlyAdmin, display
+from apps.training.admin.tables import SHOWN, cell, comparison_table, event_table, table
+from apps.training.admin.version_decisions import ACTIONS, decide, metric
+from apps.training.models import ModelVersion, PromotionEvent
+from apps.training.promotion_texts import number
 
-STAGE_COLOURS = {"candidate": "info", "production": "success", "archived": "default"}
-
-
-@admin.register(RegisteredModel)
-class RegisteredModelAdmin(FastAdmin):
-    list_display = ("name", "production", "description", "created_at")
-    search_fields = ("name",)
-    search_help_text = _("Name")
-    fields = ("name", "description", "production", "created_at")
-    readonly_fields = ("production", "created_at")
-
-    def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).prefetch_related("versions")
-
-    @display(description=_("in production"))
-    def production(self, model: RegisteredModel) -> str:
-        serving = (
-            version for version in model.versions.all() if version.stage == ModelVersion.Stage.PRODUCTION
-        )
-        return next((f"v{version.number}" for version in serving), "–")
+STAGE_COLOURS = {"candidate": "info", "production": "success", "archived": "default", "refused": "danger"}
+_LONGEST_LINE = 20
 
 
 @admin.register(ModelVersion)
 class ModelVersionAdmin(ReadOnlyAdmin):
     list_display = ("version", "stage_shown", "map50", "map50_95", "size_shown", "created_at", "promoted_at")
     list_select_related = ("registered_model",)
-    list_filter = ("registered_model", "stage")
+    list_filter = ("registered_model", "stage", "origin")
     search_fields = ("registered_model__name", "weights_sha256")
     search_help_text = _("Model name or SHA-256")
-    change_form_before_template = "admin/training/version_promote.html"
+    change_form_before_template = "admin/training/version_head.html"
     fields = (
         "version",
-        "stage",
+        ("stage", "origin"),
+        ("run_shown", "lineage"),
+        "comparisons_shown",
+        "evaluations_shown",
+        "decisions_shown",
         "metrics_shown",
         ("image_size_px", "object_size_px"),
         "label_list",
@@ -68,11 +57,11 @@ class ModelVersionAdmin(ReadOnlyAdmin):
 
     @display(description="mAP50")
     def map50(self, version: ModelVersion) -> str:
-        return _metric(version, "map50")
+        return metric(version, "map50")
 
     @display(description="mAP50-95")
     def map50_95(self, version: ModelVersion) -> str:
-        return _metric(version, "map50_95")
+        return metric(version, "map50_95")
 
     @display(description=_("size"))
     def size_shown(self, version: ModelVersion) -> str:
@@ -95,41 +84,68 @@ class ModelVersionAdmin(ReadOnlyAdmin):
         """As the text it is: Markdown reads well, and nothing in it can become a page."""
         return render_to_string("admin/training/card.html", {"card": version.card})
 
-    def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.promote)
-        return [path("<int:pk>/promote/", view, name="training_modelversion_promote"), *super().get_urls()]
+    @display(description=_("training run"))
+    def run_shown(self, version: ModelVersion) -> str:
+        run = getattr(version, "run", None)
+        return _link("admin:training_trainingrun_change", run) if run else "–"
 
-    def promote(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Asks with both versions' numbers side by side; promotion is one pointer, roll-back the same with the former."""
-        if not request.user.has_perm("training.promote_modelversion"):
-            raise PermissionDenied
-        version = get_object_or_404(ModelVersion.objects.select_related("registered_model"), pk=pk)
-        current = version.registered_model.production_version
-        back = HttpResponseRedirect(reverse("admin:training_modelversion_change", args=[pk]))
-        if current == version:
-            messages.warning(request, _("%(version)s is in production already.") % {"version": version})
-            return back
-        if request.method == "POST":
-            promote(version=version)
-            self.log_change(request, version, f"promoted; before: {current}")
-            messages.success(request, _("%(version)s is in production now.") % {"version": version})
-            return back
-        names = sorted({*version.metrics, *(current.metrics if current else {})})
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": _("Promote %(version)s") % {"version": version},
-            "version": version,
-            "current": current,
-            "rows": [
-                (name, _metric(current, name) if current else "–", _metric(version, name)) for name in names
+    @display(description=_("fine-tuned from"))
+    def lineage(self, version: ModelVersion) -> str:
+        line, parent = [], version.parent
+        while parent is not None and len(line) < _LONGEST_LINE:
+            line.append(parent)
+            parent = parent.parent
+        links = [(_link("admin:training_modelversion_change", one),) for one in line]
+        return format_html_join(" ← ", "{}", links) if links else "–"
+
+    @display(description=_("comparisons"))
+    def comparisons_shown(self, version: ModelVersion) -> str:
+        return comparison_table(version.comparisons.select_related("champion__registered_model", "dataset"))
+
+    @display(description=_("evaluations"))
+    def evaluations_shown(self, version: ModelVersion) -> str:
+        rows = [
+            [
+                cell(one.created_at, reverse("training:evaluation", args=[one.public_id])),
+                cell(one.dataset),
+                cell(one.get_split_display()),
+                cell(number(one.metrics.get("map50_95"))),
+                cell(number(one.metrics.get("recall"))),
+                cell(one.get_status_display()),
+            ]
+            for one in version.evaluations.select_related("dataset").order_by("-pk")[:SHOWN]
+        ]
+        return table(
+            _now("evaluations"),
+            [
+                _now("asked for at"),
+                _now("dataset"),
+                _now("split"),
+                "mAP50-95",
+                _now("recall"),
+                _now("status"),
             ],
-        }
-        return TemplateResponse(request, "admin/training/promote_confirm.html", context)
+            rows,
+        )
+
+    @display(description=_("decisions"))
+    def decisions_shown(self, version: ModelVersion) -> str:
+        return event_table(PromotionEvent.objects.filter(Q(to_version=version) | Q(from_version=version)))
+
+    def get_urls(self) -> list[URLPattern]:
+        urls = [
+            path(
+                f"<int:pk>/{action.replace('_', '-')}/",
+                self.admin_site.admin_view(partial(self.decide, action=action)),
+                name=f"training_modelversion_{action}",
+            )
+            for action in ACTIONS
+        ]
+        return [*urls, *super().get_urls()]
+
+    def decide(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
+        return decide(request, self, pk, action)
 
 
-def _metric(version: ModelVersion, name: str) -> str:
-    value = version.metrics.get(name)
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "–" if value is None or isinstance(value, dict | list) else str(value)
+def _link(name: str, row: Any) -> str:
+    return format_html('<a class="podura-link" href="{}">{}</a>', reverse(name, args=[row.pk]), row)
