@@ -90,7 +90,7 @@ class EvaluationAdmin(ReadOnlyAdmin):
 
     def save_model(self, request: HttpRequest, obj: Evaluation, form: Any, change: bool) -> None:
         """Stored by the service (`EvaluationForm.clean`), which also queues it."""
-        obj.pk, obj.public_id = form.row.pk, form.row.public_id
+        obj.pk, obj.public_id, obj.dataset = form.row.pk, form.row.public_id, form.row.dataset
         obj._state.adding = False
 
     def response_add(
