@@ -249,7 +249,7 @@ def _described(value: Any, name: str) -> tuple[StorageName, int, tuple[int, ...]
     return storage, offset, size, stride
 
 
-def _refuse_abuse(state: Mapping[str, Any], prefix: str) -> None:
+def _refuse_abuse(state: Mapping[Any, Any], prefix: str) -> None:
     """Nothing of this would ever be called here; a file that carries it was made to be called elsewhere."""
     for name in _HOOKS:
         if name in state and _mapping(state[name]):

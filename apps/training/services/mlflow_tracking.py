@@ -102,7 +102,7 @@ def _follow(client: MlflowClient, experiment: str, run: TrainingRun) -> None:
     client.log(run_id, tags=_tags(run))
     if run.version is not None:
         _send_version(client, run, run.version, str(info["artifact_uri"]))
-    ended = {"run_id": run_id, "status": _ENDS[run.status]}
+    ended: dict[str, Any] = {"run_id": run_id, "status": _ENDS[run.status]}
     if run.finished_at:
         ended["end_time"] = _milliseconds(run.finished_at)
     client.call("POST", "runs/update", ended)

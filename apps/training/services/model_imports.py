@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 from django.conf import settings
@@ -78,7 +78,7 @@ def request_model_import(
         )
         if known is not None:
             wake_once(examine_imports)
-            return known
+            return cast("ModelImport", known)
         row = ModelImport(
             registered_model=registered_model,
             name=str(shown(Path(name).name))[:255] or "weights",
@@ -108,7 +108,7 @@ def examine_next_import() -> bool:
 def examine_import(row: ModelImport) -> ModelImport:
     """Examine this one now, unless a worker does already or did; gives the row as it stands then."""
     _examine_one(ModelImport.objects.filter(pk=row.pk))
-    return ModelImport.objects.select_related("registered_model").get(pk=row.pk)
+    return cast("ModelImport", ModelImport.objects.select_related("registered_model").get(pk=row.pk))
 
 
 def _examine_one(rows: Any) -> bool:
@@ -139,7 +139,7 @@ def accept_import(*, model_import: ModelImport, by: AbstractBaseUser | None = No
     Raises `DecidedError` when it was refused or is not examined yet, `RefusedWeightsError` when its file is gone.
     """
     with transaction.atomic():
-        row = ModelImport.objects.select_for_update().get(pk=model_import.pk)
+        row: ModelImport = ModelImport.objects.select_for_update().get(pk=model_import.pk)
         if row.version is not None:
             return row.version
         if row.decision != Decision.OPEN or row.status != WorkStatus.DONE or not row.file:
@@ -166,7 +166,7 @@ def accept_import(*, model_import: ModelImport, by: AbstractBaseUser | None = No
 def refuse_import(*, model_import: ModelImport, by: AbstractBaseUser | None = None) -> ModelImport:
     """A person does not want them: the file leaves quarantine. Raises `DecidedError` when they were accepted."""
     with transaction.atomic():
-        row = ModelImport.objects.select_for_update().get(pk=model_import.pk)
+        row: ModelImport = ModelImport.objects.select_for_update().get(pk=model_import.pk)
         if row.decision == Decision.ACCEPTED:
             raise DecidedError(row.decision)
         if row.decision == Decision.OPEN:
