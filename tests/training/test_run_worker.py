@@ -17,7 +17,8 @@ from apps.common import leased
 from apps.common.leased import LeaseLostError
 from apps.training.models import Comparison, DatasetItem, ModelVersion, RunStatus, TrainingRun
 from apps.training.run_texts import failure_text, log_text
-from apps.training.services.run_worker import continue_next_run, discard_checkpoints, outcome
+from apps.training.services.run_worker import continue_next_run, discard_checkpoints, flow, outcome
+from apps.training.services.run_worker.ends import readable
 from apps.training.services.run_worker.flow import code_commit
 from apps.training.services.run_worker.folder import runs_folder
 from apps.training.services.runs import cancel_run, request_run
@@ -410,7 +411,6 @@ def weights_files() -> list[str]:
 
 
 def test_a_full_disk_of_the_worker_itself_fails_the_run_cleanly(asked, monkeypatch):
-    from apps.training.services.run_worker import flow
 
     def full(*_args, **_kwargs):
         raise OSError(28, "No space left on device")
@@ -458,3 +458,43 @@ def test_a_job_that_outlived_its_worker_is_ended_before_the_next_begins(asked, m
     )
     assert worked_off(run).status == RunStatus.SUCCEEDED
     assert orphan.wait(5) == -9
+
+
+@in_background
+def test_a_training_goes_on_while_the_database_comes_and_goes(asked, misbehaving):
+    misbehaving("--seconds", 0.2)
+    run = asked(epochs=8)
+    with in_the_background() as worker, connection.cursor() as cursor:
+        while worker.is_alive():
+            time.sleep(0.3)
+            if run.epoch_rows.exists():
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid() AND %s < 6",
+                    [TrainingRun.objects.get(pk=run.pk).epochs_done],
+                )
+    run.refresh_from_db()
+    assert run.status == RunStatus.SUCCEEDED, list(run.log_lines.values_list("code", "details"))
+    assert [row.epoch for row in run.epoch_rows.all()] == list(range(1, 9))
+    assert "resumed" not in log_codes(run)
+    assert_nothing_is_left(run)
+
+
+def test_a_machine_with_a_gpu_decides_what_nobody_chose(asked, model, dataset, monkeypatch, tmp_path):
+    found = {
+        "cpu": "x",
+        "cores": 8,
+        "memory_bytes": 1 << 36,
+        "gpus": [{"name": "H200", "memory_bytes": 1 << 37}],
+        "versions": {"torch": "2"},
+    }
+    monkeypatch.setattr(flow, "_GPU_DRIVER", tmp_path)
+    monkeypatch.setattr(flow, "_ASK_FOR_GPUS", f"print('warning'); print({json.dumps(found)!r})")
+    run = request_run(registered_model=model, dataset=dataset, parameters={"epochs": 2}, trigger="curator")
+    assert run.parameters["architecture"] == "yolo11n"
+    worked_off(run)
+    assert (run.parameters["architecture"], run.epochs, run.status) == ("yolo11s", 2, RunStatus.SUCCEEDED)
+
+
+def test_words_that_the_database_cannot_hold_do_not_end_a_run():
+    assert readable({"a\x00": ["\ud800x", float("nan"), float("inf"), 1.5]}) == {"a": ["?x", None, None, 1.5]}

@@ -40,7 +40,7 @@ def failure_behind(error: BaseException) -> RunFailedError | None:
 def readable(value: Any) -> Any:
     """What the database keeps of a job's words: neither NUL nor half a character, and numbers that JSON knows."""
     if isinstance(value, dict):
-        return {str(key): readable(one) for key, one in value.items()}
+        return {readable(str(key)): readable(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [readable(one) for one in value]
     if isinstance(value, str):

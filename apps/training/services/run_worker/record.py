@@ -1,7 +1,8 @@
 """What a running training tells, written down as it comes. Only the holder of the run's lease writes."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import structlog
@@ -20,6 +21,17 @@ MOST_WORDS: Final = 2_000
 """Lines of the trainer's own words that a run keeps."""
 _LONGEST_LINE: Final = 1_000
 _LEVELS: Final = frozenset(TrainingLogLine.Level.values)
+
+
+@contextmanager
+def unless_away(run: TrainingRun) -> Iterator[None]:
+    """The training goes on without the database; nobody else can take the run meanwhile."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        logger.warning("database_away", run=run.pk, error=str(error))
+        if not connection.in_atomic_block:
+            connection.close()
 
 
 class RunRecord:
@@ -55,31 +67,27 @@ class RunRecord:
         if not is_due and now - self._last_pulse < PULSE_S:
             return
         self._last_pulse = now
-        try:
+        with unless_away(self.run):
             self.change()
             if TrainingRun.objects.filter(pk=self.run.pk, cancel_requested_at__isnull=False).exists():
                 raise CancelledError
-        except (OperationalError, InterfaceError) as error:
-            # The training goes on without the database. Nobody else can take the run meanwhile.
-            logger.warning("run_not_asked", run=self.run.pk, error=str(error))
-            connection.close()
 
     def write(self, events: Sequence[dict[str, Any]], words: Sequence[str]) -> bool:
         """Keep what the job told; False when the database is away and it must be told again later."""
         if not events and not words:
             return True
-        try:
+        words_left, is_written = self._words_left, False
+        with unless_away(self.run):
             with transaction.atomic():
                 changes: dict[str, Any] = {}
                 for event in events:
                     changes |= self._kept(readable(event))
                 self._keep_words(words)
                 self.change(**changes)
-        except (OperationalError, InterfaceError) as error:
-            logger.warning("run_not_written", run=self.run.pk, error=str(error))
-            connection.close()
-            return False
-        return True
+            is_written = True
+        if not is_written:
+            self._words_left = words_left
+        return is_written
 
     def keep_checkpoint(self, stored: StoredCheckpoint) -> str:
         """The row knows the new checkpoint; gives the name of the one before."""

@@ -11,11 +11,11 @@ import structlog
 from django.conf import settings
 
 from apps.training.models import TrainingLogLine
-from apps.training.services.run_worker.checkpoints import CheckpointKeeper
+from apps.training.services.run_worker.checkpoints import CheckpointKeeper, StoredCheckpoint
 from apps.training.services.run_worker.ends import RunBrokeError, RunFailedError, StoppedError
 from apps.training.services.run_worker.folder import RunFolder
 from apps.training.services.run_worker.process import JobProcess, killed_by, shown_status
-from apps.training.services.run_worker.record import RunRecord
+from apps.training.services.run_worker.record import RunRecord, unless_away
 
 logger = structlog.get_logger(__name__)
 
@@ -77,6 +77,8 @@ class _Watch:
         self._batch = 0
         self._last_words: deque[str] = deque(maxlen=20)
         self._heard_at = time.monotonic()
+        self._arrived: StoredCheckpoint | None = None
+        self._said: list[str] = []
         self._unwritten: tuple[list[dict[str, Any]], list[str]] = ([], [])
 
     def take(self, events: list[dict[str, Any]], words: list[str]) -> None:
@@ -105,20 +107,26 @@ class _Watch:
     def collect(self) -> None:
         """The row gets to know checkpoints that have arrived."""
         try:
-            stored = self.keeper.collect()
+            self._arrived = self.keeper.collect() or self._arrived
         except Exception as error:
             logger.exception("checkpoint_not_kept", run=self.record.run.pk)
-            level = TrainingLogLine.Level.WARNING
-            self.record.note("checkpoint_not_kept", level=level, error=str(error)[:300])
-            return
-        if stored and (before := self.record.keep_checkpoint(stored)):
+            self._said.append(str(error)[:300])
+        with unless_away(self.record.run):
+            while self._said:
+                level = TrainingLogLine.Level.WARNING
+                self.record.note("checkpoint_not_kept", level=level, error=self._said[0])
+                self._said.pop(0)
+            self._tell_row()
+
+    def _tell_row(self) -> None:
+        if self._arrived and (before := self.record.keep_checkpoint(self._arrived)):
             self.keeper.forget(before)
+        self._arrived = None
 
     def settle(self) -> None:
         """The last checkpoint still goes to the storage."""
-        stored = self.keeper.settle(seconds=_LAST_CHECKPOINT_S)
-        if stored and (before := self.record.keep_checkpoint(stored)):
-            self.keeper.forget(before)
+        self._arrived = self.keeper.settle(seconds=_LAST_CHECKPOINT_S) or self._arrived
+        self._tell_row()
 
     def judge_silence(self) -> None:
         silent_s = time.monotonic() - self._heard_at
