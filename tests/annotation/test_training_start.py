@@ -201,7 +201,7 @@ def test_the_number_of_queries_does_not_grow_with_surveys(
     with django_assert_num_queries(10):
         readiness_of([survey])
     with django_assert_num_queries(10):
-        readiness_of([survey, *others])
+        readiness_of([survey, *others], with_obstacles=True)
 
 
 def test_the_sentence_is_in_the_readers_language_and_number(survey: Survey, cer: Label) -> None:

@@ -78,8 +78,14 @@ class _Facts:
     comparison: Comparison | None = None
     production: ModelVersion | None = None
     new: int = 0
+    has_boxes: bool = False
+    """Whether the boxes were counted; else nothing can be said of the splits."""
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
     labels: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> int:
+        return max(0, self.policy.train_after - self.new)
 
     @property
     def accepted(self) -> int:
@@ -100,11 +106,14 @@ class _Facts:
 
 
 def ready_to_train(survey: Survey) -> Readiness:
-    return readiness_of([survey])[survey.pk]
+    return readiness_of([survey], with_obstacles=True)[survey.pk]
 
 
-def readiness_of(surveys: Iterable[Survey]) -> dict[int, Readiness]:
-    """By the key of the survey; the number of queries does not grow with them."""
+def readiness_of(surveys: Iterable[Survey], *, with_obstacles: bool = False) -> dict[int, Readiness]:
+    """By the key of the survey; the number of queries does not grow with them.
+
+    What keeps curators from starting is read from all boxes: without `with_obstacles` only where enough photos are there.
+    """
     chosen = list(surveys)
     policies = {row.survey_id: row for row in AnnotationPolicy.objects.filter(survey__in=chosen)}
     facts = {
@@ -114,7 +123,7 @@ def readiness_of(surveys: Iterable[Survey]) -> dict[int, Readiness]:
     with_model = [one for one in facts.values() if one.survey.registered_model_id is not None]
     if with_model:
         _read_factory(with_model)
-        _read_answers(with_model)
+        _read_answers(with_model, with_obstacles=with_obstacles)
     return {key: _judge(one) for key, one in facts.items()}
 
 
@@ -153,7 +162,7 @@ def _read_factory(facts: Sequence[_Facts]) -> None:
         one.is_starting = one.survey.pk in starting
 
 
-def _read_answers(facts: Sequence[_Facts]) -> None:
+def _read_answers(facts: Sequence[_Facts], *, with_obstacles: bool) -> None:
     """Counts of what freezing would give, and of what is new in it."""
     by_key = {one.survey.pk: one for one in facts}
     surveys = list(by_key)
@@ -166,7 +175,9 @@ def _read_answers(facts: Sequence[_Facts]) -> None:
         for survey, split, photos, empty, new in cursor:
             by_key[survey].counts[split] |= {"photos": photos, "empty": empty}
             by_key[survey].new += new
-        cursor.execute(_BOXES, [surveys])
+        for one in facts:
+            one.has_boxes = with_obstacles or not one.missing or not one.policy.trains_by_itself
+        cursor.execute(_BOXES, [[one.survey.pk for one in facts if one.has_boxes]])
         for survey, split, code, boxes in cursor:
             counts = by_key[survey].counts[split]
             counts["labels"][code] = boxes
@@ -196,18 +207,18 @@ def _read_labels(facts: Mapping[int, _Facts]) -> None:
 
 def _judge(facts: _Facts) -> Readiness:
     needed = facts.policy.train_after
-    missing = max(0, needed - facts.new)
+    missing = facts.missing
     known: dict[str, Any] = {"new": facts.new, "needed": needed, "run": facts.run}
     if found := _standstill(facts):
         code, sentence = found
         known["missing"] = missing if code == NOTHING_ACCEPTED else None
         return Readiness(is_ready=False, code=code, sentence=sentence, obstacles=(sentence,), **known)
     # From another version than the one in production a curator may start all the same.
-    problems = dataset_problems(facts.dataset(), base=facts.production)
+    problems = dataset_problems(facts.dataset(), base=facts.production) if facts.has_boxes else []
     obstacles = dataset_problems(facts.dataset()) if problems else []
     known |= {
         "obstacles": tuple(problem.sentence for problem in obstacles),
-        "may_start": not obstacles,
+        "may_start": facts.has_boxes and not obstacles,
         "missing": missing if facts.policy.trains_by_itself else None,
     }
     if missing and facts.policy.trains_by_itself:
