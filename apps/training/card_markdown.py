@@ -79,13 +79,13 @@ def _quality(card: Card) -> list[str]:
         heads = (_("measure"), _("value"), _("95 % interval"))
         lines += _table(heads, [(one.name, _number(one), _interval(one)) for one in card.tallies])
     if card.labels:
-        heads = (_("label"), _("animals"), "mAP50-95", "mAP50", _("precision"), _("recall"), "F1")
+        columns = (_("label"), _("animals"), "mAP50-95", "mAP50", _("precision"), _("recall"), "F1")
         keys = ("map50_95", "map50", "precision", "recall", "f1")
         rows = [
             (row.name, str(row.numbers.get("boxes") or 0), *(_share(row.numbers.get(key)) for key in keys))
             for row in card.labels
         ]
-        lines += _table(heads, rows)
+        lines += _table(columns, rows)
     return lines
 
 

@@ -9,7 +9,6 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
-from unfold.decorators import action
 
 from apps.accounts.models import User
 from apps.common.admin_base import ReadOnlyAdmin, display
@@ -55,7 +54,7 @@ class TrainingRunAdmin(ReadOnlyAdmin):
     def view_on_site(self, run: TrainingRun) -> str:
         return reverse("training:run", args=[run.public_id])
 
-    @action(description=_("Cancel"), permissions=["cancel"])
+    @admin.action(description=_("Cancel"), permissions=["cancel"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[TrainingRun]) -> None:
         assert isinstance(request.user, User)
         chosen = list(queryset)

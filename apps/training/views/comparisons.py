@@ -75,7 +75,8 @@ def differences(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
 
 
 def _comparison(public_id: uuid.UUID) -> Comparison:
-    return get_object_or_404(Comparison.objects.select_related(*_RELATED), public_id=public_id)
+    row: Comparison = get_object_or_404(Comparison.objects.select_related(*_RELATED), public_id=public_id)
+    return row
 
 
 def _context(row: Comparison) -> dict[str, Any]:

@@ -100,7 +100,8 @@ def report(_request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
 
 def _evaluation(public_id: uuid.UUID) -> Evaluation:
     related = ("version__registered_model", "dataset", "comparison_as_champion", "comparison_as_challenger")
-    return get_object_or_404(Evaluation.objects.select_related(*related), public_id=public_id)
+    row: Evaluation = get_object_or_404(Evaluation.objects.select_related(*related), public_id=public_id)
+    return row
 
 
 def _finished(public_id: uuid.UUID) -> tuple[Evaluation, Report]:
