@@ -1,0 +1,176 @@
+"""Every way a run can end other than well, and how it goes on where it can."""
+
+from pathlib import Path
+
+import pytest
+from django.core.files.storage import storages
+
+from apps.common.leased import LeaseLostError
+from apps.training.models import ModelVersion, RunStatus, TrainingRun
+from apps.training.run_texts import failure_text, log_text
+from apps.training.services.run_worker import continue_next_run, discard_checkpoints, flow, outcome
+from apps.training.services.run_worker.checkpoints import CheckpointKeeper
+from tests.training.runs.helpers import (
+    assert_nothing_is_left,
+    folder_of,
+    log_codes,
+    processes_of,
+    worked_off,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize(("how", "code"), [("", "out_of_memory"), ("killed", "killed_by_system")])
+def test_too_little_memory_halves_the_batch_and_goes_on(asked, misbehaving, how, code, settings):
+    misbehaving("--memory", 2, "--how", how)
+    run = worked_off(asked())
+    assert run.status == RunStatus.SUCCEEDED
+    assert [(row.epoch, row.batch) for row in run.epoch_rows.all()] == [(1, 8), (2, 2), (3, 2)]
+    said = [log_text(line) for line in run.log_lines.filter(code=code)]
+    assert len(said) == 2
+    assert "8" in said[0]
+    assert "4" in said[0]
+    assert run.attempts == 1
+    assert run.batch == 2
+
+
+def test_too_little_memory_for_a_single_photo_fails_with_a_sentence(asked, misbehaving):
+    misbehaving("--memory", -1)
+    run = worked_off(asked(batch=2))
+    assert run.status == RunStatus.FAILED
+    assert failure_text(run).startswith("The memory does not suffice, not even for one photo")
+    assert_nothing_is_left(run)
+
+
+@pytest.mark.parametrize(
+    "code", ["disk_full", "unusable_base", "no_boxes", "picture_unreadable", "diverged", "error"]
+)
+def test_a_training_that_failed_for_good_says_why_and_can_be_asked_for_again(asked, misbehaving, code):
+    misbehaving("--fail", code)
+    run = worked_off(asked())
+    assert (run.status, run.failure_reason) == (RunStatus.FAILED, code)
+    assert failure_text(run) in {log_text(line) for line in run.log_lines.filter(level="error")}
+    assert [row.epoch for row in run.epoch_rows.all()] == [1]
+    assert_nothing_is_left(run)
+    misbehaving()
+    assert worked_off(asked()).status == RunStatus.SUCCEEDED
+
+
+def test_a_training_that_breaks_without_a_word_is_tried_again_from_where_it_was_and_then_given_up(
+    asked, misbehaving, settings
+):
+    misbehaving("--how", "crash", "--at", 2)
+    run = asked()
+    worked_off(run)
+    assert run.status == RunStatus.QUEUED
+    assert folder_of(run).exists()
+    worked_off(run)
+    worked_off(run)
+    assert run.status == RunStatus.FAILED
+    assert "Segmentation of the worm failed" in run.failure_reason
+    assert "exit status 7" in failure_text(run)
+    assert_nothing_is_left(run)
+
+
+def test_a_training_that_hangs_is_ended_and_tried_again(asked, misbehaving, settings):
+    settings.TRAINING_SILENCE_SECONDS = 1
+    misbehaving("--how", "hang")
+    run = worked_off(asked())
+    assert run.status == RunStatus.QUEUED
+    assert processes_of(run) == []
+    misbehaving()
+    assert worked_off(run).status == RunStatus.SUCCEEDED
+
+
+def test_an_altered_original_fails_the_run(asked, dataset):
+    name = dataset.items.filter(split="train").first().file
+    Path(storages["default"].path(name)).write_bytes(b"another picture")
+    run = worked_off(asked())
+    assert (run.status, failure_text(run)) == (RunStatus.FAILED, "The dataset's files are damaged or gone.")
+
+
+def test_a_damaged_checkpoint_in_the_storage_means_starting_over_and_is_said(
+    asked, misbehaving, settings, tmp_path
+):
+    misbehaving("--how", "crash", "--at", 3)
+    run = worked_off(asked())
+    assert run.checkpoint_epoch == 2
+    Path(storages["default"].path(run.checkpoint.name)).write_bytes(b"torn")
+    settings.TRAINING_DIR = tmp_path / "another machine"
+    misbehaving()
+    worked_off(run)
+    assert run.status == RunStatus.SUCCEEDED
+    assert "checkpoint_unusable" in log_codes(run)
+    assert "resumed" not in log_codes(run)
+
+
+@pytest.mark.parametrize("place", ["register_model_version", "tell_ended", "clear", "_ask_for_comparison"])
+def test_a_worker_that_dies_at_the_end_leaves_one_version_after_the_next_attempt(asked, monkeypatch, place):
+    run = asked()
+
+    def die(*_args, **_kwargs):
+        raise KeyboardInterrupt  # as a kill, caught by nobody
+
+    with monkeypatch.context() as broken:
+        broken.setattr(outcome, place, die)
+        with pytest.raises(KeyboardInterrupt):
+            continue_next_run()
+    run.refresh_from_db()
+    if place == "clear":  # the end was committed; what is left is swept
+        assert run.status == RunStatus.SUCCEEDED
+        assert folder_of(run).exists()
+        discard_checkpoints()
+        continue_next_run()
+    else:
+        assert run.status == RunStatus.RUNNING
+        assert not ModelVersion.objects.exists()
+        TrainingRun.objects.all().release(run.lease_token)
+        worked_off(run)
+        assert run.status == RunStatus.SUCCEEDED
+    assert ModelVersion.objects.count() == 1
+    assert len(storages["default"].listdir("weights")[1]) >= 1
+    assert_nothing_is_left(run)
+
+
+def test_a_worker_that_lost_its_lease_at_the_end_registers_nothing(asked, monkeypatch):
+    run = asked()
+    before = set(weights_files())
+
+    def lose(*_args, **_kwargs):
+        raise LeaseLostError
+
+    monkeypatch.setattr(TrainingRun, "finish", lose)
+    continue_next_run()
+    assert not ModelVersion.objects.exists()
+    assert set(weights_files()) == before
+    assert run.log_lines.filter(code="succeeded").count() == 0
+
+
+def weights_files() -> list[str]:
+    try:
+        return storages["default"].listdir("weights")[1]
+    except FileNotFoundError:
+        return []
+
+
+def test_a_full_disk_of_the_worker_itself_fails_the_run_cleanly(asked, monkeypatch):
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(flow, "fetch_pictures", full)
+    run = worked_off(asked())
+    assert (run.status, run.failure_reason) == (RunStatus.FAILED, "disk_full")
+    assert_nothing_is_left(run)
+
+
+def test_a_storage_that_refuses_checkpoints_does_not_end_the_training(asked, monkeypatch, misbehaving):
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    misbehaving("--seconds", 0.3)
+    monkeypatch.setattr(CheckpointKeeper, "_store", full)
+    run = worked_off(asked())
+    assert run.status == RunStatus.SUCCEEDED
+    assert "checkpoint_not_kept" in log_codes(run)
