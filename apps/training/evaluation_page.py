@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -45,10 +46,10 @@ class MatrixCell:
     count: int
     heat: int
     is_right: bool
-    row: int
-    column: int
+    address: str
+    """Of the crops behind it; empty for a count of nought."""
     said: str
-    """For those who do not see the table around it."""
+    """For those who do not see the table around it; empty where there can be nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def read_evaluation_page(evaluation: Evaluation, report: Report) -> EvaluationPa
         evaluation,
         tallies_of(evaluation.metrics),
         label_rows(evaluation.by_label, names, list(report.labels)),
-        matrix_of(report, names),
+        matrix_of(report, names, address=reverse("training:cell", args=[evaluation.public_id, 0, 0])),
         evaluation_charts(report, names),
         scenes_of(worst[:WORST_SHOWN], report, names),
         len(worst),
@@ -120,32 +121,33 @@ def label_rows(by_label: Mapping[str, Any], names: Mapping[str, str], order: Seq
     ]
 
 
-def matrix_of(report: Report, names: Mapping[str, str]) -> Matrix:
-    """Each cell the darker the larger its share of the row; the corner "nothing there, nothing found" has no count."""
+def matrix_of(report: Report, names: Mapping[str, str], *, address: str) -> Matrix:
+    """Each cell the darker the larger its share of the row; the corner "nothing there, nothing found" has no count.
+
+    `address` is that of the cell 0, 0: resolving a thousand of them takes longer than all the rest.
+    """
     named = [names.get(code, code) for code in report.labels]
-    background = len(named)
-    columns = [*named, _("missed")]
+    stem = address.removesuffix("0/0/")
     rows = []
     for row, counts in enumerate(report.confusion):
         total = sum(counts)
-        name = named[row] if row < background else _("not an animal")
+        name = named[row] if row < len(named) else _("not an animal")
         cells = [
             MatrixCell(
                 count,
                 min(_HEATS, -(-count * _HEATS // total)) if total else 0,
                 row == column,
-                row,
-                column,
-                cell_title(report, names, row, column),
+                f"{stem}{row}/{column}/" if count else "",
+                cell_title(named, row, column),
             )
             for column, count in enumerate(counts)
         ]
         rows.append((name, cells, total))
-    return Matrix(columns, rows)
+    return Matrix([*named, _("missed")], rows)
 
 
-def cell_title(report: Report, names: Mapping[str, str], row: int, column: int) -> str:
-    named = [names.get(code, code) for code in report.labels]
+def cell_title(named: Sequence[str], row: int, column: int) -> str:
+    """What is in a cell; `named` are the labels' names, behind them the background."""
     background = len(named)
     if row == background:
         return (
@@ -166,7 +168,7 @@ def cell_crops(evaluation: Evaluation, report: Report, *, row: int, column: int,
     around = Surroundings.of([report.pictures[cell[0]].photo for cell in shown])
     scenes = [_crop(report, names, cell, around) for cell in shown]
     return Crops(
-        cell_title(report, names, row, column),
+        cell_title([names.get(code, code) for code in report.labels], row, column),
         len(cells),
         scenes,
         start + CROPS_A_PAGE if start + CROPS_A_PAGE < len(cells) else None,
