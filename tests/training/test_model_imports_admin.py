@@ -60,6 +60,7 @@ def test_a_curator_sends_weights_and_lands_on_their_page(client, curator):
     )
     page = client.get(answer["Location"]).content.decode()
     assert "is being examined" in page
+    assert client.get(answer["Location"])["Refresh"] == "5"
     assert "Accept" not in page
 
 
@@ -93,6 +94,7 @@ def test_the_page_shows_the_labels_as_text_and_what_to_consider(client, curator)
     assert "&lt;b&gt;disc&lt;/b&gt;" in page
     assert "<b>disc</b>" not in page
     assert "9.6 px are assumed" in page
+    assert "(&#x27;to_decide" not in page
     assert reverse("admin:training_modelimport_accept", args=[row.pk]) in page
     question = client.get(reverse("admin:training_modelimport_accept", args=[row.pk])).content.decode()
     assert "9.6 px are assumed" in question
@@ -157,3 +159,13 @@ def test_the_list_asks_a_bounded_number_of_queries(client, curator, django_asser
         examined(requested_by=UserFactory())
     with django_assert_max_num_queries(20):
         client.get(reverse("admin:training_modelimport_changelist"))
+
+
+def test_a_failed_examination_can_be_asked_for_again(client, curator):
+    failed, done = examined(status="failed", failure_reason="worker_lost", attempts=3), examined()
+    values = {"action": "examine_again", "_selected_action": [failed.pk, done.pk]}
+    page = client.post(reverse("admin:training_modelimport_changelist"), values, follow=True).content.decode()
+    assert "1 is examined again." in page
+    assert "1 was left alone" in page
+    failed.refresh_from_db()
+    assert (failed.status, failed.attempts) == ("pending", 0)

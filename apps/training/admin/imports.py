@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.defaultfilters import filesizeformat
@@ -13,13 +14,16 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminTextInputWidget
 
 from apps.accounts.models import User
 from apps.common.admin_base import FastAdmin, display
 from apps.common.leased import WorkStatus
+from apps.common.tasks import wake_once
 from apps.training.engine.refusals import RefusedWeightsError
 from apps.training.import_texts import note_text, problem_text
 from apps.training.models import ModelImport
@@ -31,6 +35,7 @@ from apps.training.services.model_imports import (
     refuse_import,
     request_model_import,
 )
+from apps.training.tasks.imports import examine_imports
 
 STATE_COLOURS = {
     "waiting": "warning",
@@ -76,6 +81,8 @@ class ModelImportForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscri
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["file"].required = True  # the column is empty later, when the file has left
+        for field in self.fields.values():
+            field.label = capfirst(str(field.label))
 
     def clean_expected_sha256(self) -> str:
         value: str = self.cleaned_data["expected_sha256"].lower()
@@ -114,11 +121,12 @@ class ModelImportAdmin(FastAdmin):
     list_filter = ("registered_model", "decision", "status")
     ordering = ("-pk",)
     warn_unsaved_form = False
+    actions = ("examine_again",)
     identity_lookups = {"uuid": "public_id", "sha256": "sha256", "email": "requested_by__email__iexact"}
     search_help_text = _("SHA-256, identifier (UUID) or e-mail address")
     change_form_before_template = "admin/training/import_decide.html"
     _shown = (
-        ("registered_model", "state"),
+        ("registered_model", "state_text"),
         ("name", "size"),
         "problem_shown",
         "notes_shown",
@@ -151,6 +159,9 @@ class ModelImportAdmin(FastAdmin):
         """The row has nothing to save; deciding has pages of its own."""
         return False
 
+    def has_decide_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("training.change_modelimport"))
+
     def has_delete_permission(self, request: HttpRequest, obj: ModelImport | None = None) -> bool:
         return False
 
@@ -167,6 +178,33 @@ class ModelImportAdmin(FastAdmin):
         )
         return _page_of(obj.pk)
 
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """Looks again by itself until the examination is over."""
+        response: HttpResponse = super().change_view(request, object_id, form_url, extra_context)
+        waiting = ModelImport.objects.filter(status__in=(WorkStatus.PENDING, WorkStatus.PROCESSING))
+        if object_id.isdecimal() and waiting.filter(pk=object_id).exists():
+            response["Refresh"] = "5"
+        return response
+
+    @admin.action(description=_("Examine again (failed ones)"), permissions=["decide"])
+    def examine_again(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        chosen = queryset.count()
+        failed = queryset.filter(status=WorkStatus.FAILED, decision=ModelImport.Decision.OPEN).exclude(
+            file=""
+        )
+        done = failed.requeue()  # type: ignore[attr-defined]
+        wake_once(examine_imports)
+        text = ngettext("%(count)d is examined again.", "%(count)d are examined again.", done)
+        skipped = ngettext(
+            "%(count)d was left alone: its examination did not fail.",
+            "%(count)d were left alone: their examination did not fail.",
+            chosen - done,
+        )
+        given = {"count": chosen - done}
+        self.say(request, text % {"count": done}, skipped=skipped % given if chosen > done else "")
+
     @display(description=_("state"), label=STATE_COLOURS)
     def state(self, row: ModelImport) -> tuple[str, str]:
         if row.decision == ModelImport.Decision.ACCEPTED:
@@ -178,6 +216,10 @@ class ModelImportAdmin(FastAdmin):
         if row.status == WorkStatus.FAILED:
             return "failed", row.get_status_display()
         return "waiting", _now("is being examined")
+
+    @display(description=_("state"))
+    def state_text(self, row: ModelImport) -> str:
+        return self.state(row)[1]
 
     @display(description=_("labels"))
     def labels_count(self, row: ModelImport) -> str:

@@ -105,10 +105,16 @@ def examine_next_import() -> bool:
     return _examine_one(ModelImport.objects.all())
 
 
-def examine_import(row: ModelImport) -> ModelImport:
-    """Examine this one now, unless a worker does already or did; gives the row as it stands then."""
-    _examine_one(ModelImport.objects.filter(pk=row.pk))
-    return cast("ModelImport", ModelImport.objects.select_related("registered_model").get(pk=row.pk))
+def examine_import(row: ModelImport, *, seconds: float = 1_800) -> ModelImport:
+    """Examine this one now, or wait for the worker that already does; gives the row as it stands then."""
+    rows = ModelImport.objects.filter(pk=row.pk)
+    deadline = time.monotonic() + seconds
+    while True:
+        _examine_one(rows)
+        found: ModelImport = rows.select_related("registered_model").get()
+        if found.status in (WorkStatus.DONE, WorkStatus.FAILED) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.5)
 
 
 def _examine_one(rows: Any) -> bool:
