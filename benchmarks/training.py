@@ -188,7 +188,7 @@ def row(name: str, side: list[Seconds], direct: list[Seconds], *, target: float 
 
 def run(quick: bool) -> list[dict[str, Any]]:  # noqa: FBT001  (the signature of all benchmarks)
     with tempfile.TemporaryDirectory() as folder:
-        lesson = make_lesson(Path(folder), pictures=64 if quick else 128, epochs=4 if quick else 15)
+        lesson = make_lesson(Path(folder), pictures=64 if quick else 160, epochs=4 if quick else 20)
         sides: dict[str, Side] = {"direct": direct_seconds, "job": job_seconds}
         seconds = in_turns(sides, lesson, rounds=1 if quick else 3)
     measured = row("training job", seconds["job"], seconds["direct"])

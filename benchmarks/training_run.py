@@ -42,7 +42,7 @@ def run(quick: bool) -> list[dict[str, Any]]:  # noqa: FBT001  (the signature of
             "LOG_LEVEL": "WARNING",
             "PYTHONPATH": str(CHECKOUT),
         }
-        sizes = ("64", "3", "1") if quick else ("128", "15", "3")
+        sizes = ("64", "3", "1") if quick else ("160", "20", "3")
         command = [sys.executable, "-m", "benchmarks.training_run", "--sizes", *sizes]
         finished = subprocess.run(
             command,

@@ -23,8 +23,8 @@ from apps.training.engine.labelled import LabelledPictures, read_coco
 from apps.training.engine.prepared import prepare
 from apps.training.engine.recipe import Recipe, automatic_batch
 from apps.training.engine.weights import (
+    WeightsError,
     WeightsMetadata,
-    load_checkpoint_model,
     save_weights,
 )
 
@@ -72,6 +72,8 @@ def train_detector(
     """
     recipe = recipe or Recipe()
     listener = listener or Listener()
+    if base is not None and not base.is_file():
+        raise WeightsError(f"no such file: {base}")
     prepared = prepare(training, validation, folder=folder / "pictures", recipe=recipe)
     if prepared.tiled:
         details = {"pictures": prepared.tiled, "windows": prepared.windows, "side_px": prepared.side_px}
@@ -145,8 +147,8 @@ def _best(folder: Path) -> tuple[DetectionModel, int]:
     from ultralytics.nn.tasks import torch_safe_load
 
     path = folder / "run" / "weights" / "best.pt"
-    epoch = int(torch_safe_load(str(path), safe_only=True)[0]["epoch"]) + 1
-    return load_checkpoint_model(path), epoch
+    checkpoint: dict[str, Any] = torch_safe_load(str(path), safe_only=True)[0]
+    return checkpoint["ema"].float(), int(checkpoint["epoch"]) + 1
 
 
 def _architecture(model: DetectionModel) -> dict[str, Any]:

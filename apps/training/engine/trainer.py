@@ -100,9 +100,12 @@ class FineTuning(DetectionTrainer):  # type: ignore[misc]
         self.last, self.best = last.with_suffix(".part"), best.with_name("best.part")
         try:
             saved: bool = super().save_model()
-            for part, whole in ((self.best, best), (self.last, last)):
-                if part.exists():
-                    part.replace(whole)
+            if self.best.exists():
+                # The best epoch so far: the same content, which a copy then holds once.
+                self.best.unlink()
+                os.link(self.last, self.best)
+                self.best.replace(best)
+            self.last.replace(last)
         finally:
             for part in (self.last, self.best):
                 part.unlink(missing_ok=True)

@@ -260,7 +260,7 @@ def test_it_ends_with_the_process_that_started_it(content, tmp_path):
     [
         ({"validation": []}, "no_validation"),
         ({"training": []}, "no_boxes"),
-        ({"base": {"weights": "/nowhere/base.podura"}}, "error"),
+        ({"base": {"weights": "/nowhere/base.podura"}}, "unusable_base"),
         ({"recipe": {"epochs": 0}}, "error"),
     ],
 )
