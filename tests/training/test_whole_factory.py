@@ -7,6 +7,7 @@ gate and the queue follows it; a worse one is refused; a curator rolls back.
 import re
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tests.annotation.factories import ExpertFactory, PolicyFactory
 from tests.api.conftest import verified_user
 from tests.factories import LabelFactory, SurveyFactory, UserFactory
 from tests.support.browser import chromium, open_page
+from tests.support.processes import wait_until
 from tests.training.whole.photos import KnownPhoto, hits, known_photos
 from tests.training.whole.site import HERE, Caller, Site, self_contained, with_services
 
@@ -45,6 +47,9 @@ LABEL = "collembola"
 ENOUGH_ANSWERS = 58
 IN_THE_BROWSER = 3
 Kind = PromotionEvent.Kind
+OTHER_PHOTO = """(id) => import('/static/annotation/draw/task.js').then(({ page }) => !page.editor.isLocked
+    && page.task?.id !== id && page.read().boxes.every((box) => box.proposal))"""
+"""The next photo is there with the model's boxes, and can be drawn on."""
 
 
 @pytest.fixture(scope="module")
@@ -177,10 +182,12 @@ def experts_answer_in_the_browser(browser: Browser, site: Site, truth: dict[str,
             hands.is_ready()
             task = AnnotationTask.objects.select_related("photo").get(public_id=task_of(page))
             draw_the_truth(page, hands, truth[task.photo.name])
-            page.wait_for_function(
-                "(id) => import('/static/annotation/draw/task.js').then(({ page }) => page.task?.id !== id)",
-                arg=str(task.public_id),
-            )
+            wait_until(partial(is_at_another, page, str(task.public_id)), what="the next photo is there")
+
+
+def is_at_another(page: Page, task_id: str) -> bool:
+    page.wait_for_timeout(100)
+    return bool(page.evaluate(OTHER_PHOTO, task_id))
 
 
 def task_of(page: Page) -> str:
@@ -192,13 +199,12 @@ def draw_the_truth(page: Page, hands: Hands, known: KnownPhoto) -> None:
     for _box in range(hands.count()):
         hands.press("j", "Delete")
     assert hands.boxes() == []
-    if not known.boxes:
-        page.get_by_role("button", name="No animal: send").click()
-        return
     for box in known.boxes:
         hands.draw(*box)
     assert hands.count() == len(known.boxes)
     page.get_by_role("button", name="Send, next photo").click()
+    if not known.boxes:
+        page.get_by_role("button", name="No animal: send").click()
 
 
 def experts_answer_by_the_api(site: Site, truth: dict[str, KnownPhoto]) -> None:
