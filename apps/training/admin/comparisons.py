@@ -1,6 +1,6 @@
 """Comparisons: the side-by-side report on which a curator decides."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.template.loader import render_to_string
@@ -46,7 +46,7 @@ class ComparisonAdmin(ReadOnlyAdmin):
     change_form_before_template = "admin/training/comparison_head.html"
     fields = (
         ("champion", "challenger"),
-        ("state", "decision_shown"),
+        ("state", "decided"),
         "failure",
         "rules_shown",
         "numbers_shown",
@@ -60,7 +60,7 @@ class ComparisonAdmin(ReadOnlyAdmin):
     )
 
     class Media:
-        css = {"all": ["training/scenes.css", "admin_podura/decisions.css"]}
+        css: ClassVar[dict[str, list[str]]] = {"all": ["training/scenes.css", "admin_podura/decisions.css"]}
 
     def get_queryset(self, request: Any) -> Any:
         related = ("champion_evaluation", "challenger_evaluation", "champion", "challenger")
@@ -83,6 +83,10 @@ class ComparisonAdmin(ReadOnlyAdmin):
         if comparison.status != WorkStatus.DONE:
             return "", "–"
         return comparison.decision, comparison.get_decision_display()
+
+    @display(description=_("decision"))
+    def decided(self, comparison: Comparison) -> str:
+        return comparison.get_decision_display() if comparison.status == WorkStatus.DONE else "–"
 
     @display(description=_("difference in mAP50-95"))
     def gain(self, comparison: Comparison) -> str:

@@ -74,6 +74,14 @@ class PolicyForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscriptabl
         model = PromotionPolicy
         fields = POLICY_FIELDS
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["max_map_loss"].label = _(
+            "mAP50-95 may be lower by"
+        )  # not MAP50-95, as Django would begin it
+        for name in POLICY_FIELDS:
+            self.fields[name].widget.attrs["class"] = "podura-input"
+
 
 @dataclass(slots=True)
 class Confirmation:

@@ -28,7 +28,7 @@ class EvaluationForm(forms.ModelForm):  # type: ignore[type-arg]  # not subscrip
     # Not called "dataset": unfold takes a field of that name for an action on its own lists.
     measured_on = forms.ModelChoiceField(
         Dataset.objects.order_by("-pk"),
-        label=_("dataset"),
+        label=_("Dataset"),
         widget=UnfoldAdminSelectWidget,
     )
 

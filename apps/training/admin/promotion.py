@@ -2,7 +2,7 @@
 
 import json
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
@@ -57,11 +57,11 @@ class RegisteredModelAdmin(FastAdmin):
         if obj is None:
             return ("name", "description")
         shown = ("rules_shown", "versions_shown", "comparisons_shown", "decisions_shown")
-        return ("name", "description", ("production", "promotion"), *shown, "created_at")
+        return ("name", "description", ("production", "promotion_state"), *shown, "created_at")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         shown = ("rules_shown", "versions_shown", "comparisons_shown", "decisions_shown")
-        return ("production", "promotion", *shown, "created_at")
+        return ("production", "promotion_state", *shown, "created_at")
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).select_related("promotion_policy").prefetch_related("versions")
@@ -82,6 +82,10 @@ class RegisteredModelAdmin(FastAdmin):
             return "frozen", _now("frozen")
         is_automatic = policy.promotion == PromotionPolicy.Promotion.AUTOMATIC
         return policy.promotion, _now("automatic") if is_automatic else _now("manual")
+
+    @display(description=_("promotion"))
+    def promotion_state(self, model: RegisteredModel) -> str:
+        return self.promotion(model)[1]
 
     @display(description=_("rules of promotion"))
     def rules_shown(self, model: RegisteredModel) -> str:
@@ -162,6 +166,9 @@ class PromotionEventAdmin(ReadOnlyAdmin):
         "comparison",
         "evidence_shown",
     )
+
+    class Media:
+        css: ClassVar[dict[str, list[str]]] = {"all": ["admin_podura/decisions.css"]}
 
     @display(description=_("decision"), label=KIND_COLOURS, ordering="kind")
     def kind_shown(self, event: PromotionEvent) -> tuple[str, str]:
