@@ -70,6 +70,12 @@ def _quality(card: Card) -> list[str]:
     if card.evaluation:
         said = {"n": card.evaluation.photo_count, "dataset": str(card.evaluation.dataset)}
         lines.append(_text(_("Measured on the test photos (%(n)d) of %(dataset)s.") % said))
+    elif card.tallies and card.run:
+        lines.append(
+            _(
+                "Measured by the trainer on the validation photos, which decided what was kept; not measured on test photos yet."
+            )
+        )
     elif card.tallies:
         lines.append(_("As told by whoever made the weights, on other photos."))
     else:

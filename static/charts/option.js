@@ -134,10 +134,10 @@ function marksOf(series, data, { colours, place, isBars }) {
     emphasis: { disabled: true },
     z: series.look === "dots" ? 4 : 3,
   };
-  return series.low.length ? [...bandOf(series, data, colour, place, isBars), main] : [main];
+  return series.low.length ? [main, ...bandOf(series, data, colour, place, isBars)] : [main];
 }
 
-// A band is two stacked areas, the lower one unseen.
+// A band is two stacked areas, the lower one unseen. They bear the line's name, so that the legend switches all of it.
 function bandOf(series, data, colour, place, isBars) {
   const span = series.low.map((low, index) => (low === null || series.high[index] === null ? null : series.high[index] - low));
   const both = {
@@ -145,7 +145,7 @@ function bandOf(series, data, colour, place, isBars) {
     tooltip: { show: false }, emphasis: { disabled: true }, z: 2,
   };
   return [
-    { ...both, name: `${series.name} ≥`, data: points(series.low, data, isBars) },
-    { ...both, name: `${series.name} ≤`, data: points(span, data, isBars), areaStyle: { color: colour, opacity: 0.22 } },
+    { ...both, name: series.name, data: points(series.low, data, isBars) },
+    { ...both, name: series.name, itemStyle: { color: colour }, data: points(span, data, isBars), areaStyle: { color: colour, opacity: 0.22 } },
   ];
 }
