@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.base import ContentFile
 from django.core.management import CommandError, call_command
 
 from apps.annotation.management.commands.train import UNDER_WAY
-from apps.observations.models import Photo, Survey
-from apps.training.models import ModelVersion, RunStatus, TrainingRun
-from tests.annotation.test_freeze import answered
+from apps.annotation.model_page import read_model_page
+from apps.observations.models import Label, Photo, Survey
+from apps.training.models import Comparison, ModelVersion, RunStatus, TrainingRun
+from tests.annotation.factories import AnnotatedBoxFactory, AnnotationFactory
+from tests.annotation.test_freeze import accept, answered
 from tests.annotation.test_training_start import enough
 from tests.factories import LabelFactory, ModelVersionFactory, SurveyFactory
 from tests.support.processes import CHECKOUT
+from tests.training.engine.drawn import draw_scenes
 
 pytestmark = pytest.mark.django_db
 STAND_IN = [sys.executable, str(CHECKOUT / "tests" / "training" / "stand_in.py")]
@@ -105,3 +109,53 @@ def test_with_wait_a_failure_is_the_commands(survey: Survey, settings: Any) -> N
     error = refusal("springtails", "--epochs", "3", "--batch", "8", "--wait")
     assert error.returncode == 1
     assert "diverged" in str(error)
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_with_wait_a_real_training_makes_a_version_and_compares_it(settings: Any, tmp_path: Path) -> None:
+    """The engine itself on drawn scenes: from accepted answers to a verdict, in one command."""
+    settings.TRAINING_DIR = tmp_path / "training"
+    settings.MODEL_CACHE_DIR = tmp_path / "models"
+    settings.DETECTOR_LOADER = "apps.training.engine.detector.load_detector"
+    survey = SurveyFactory(slug="scenes")
+    labels = {code: LabelFactory(survey=survey, code=code) for code in ("disc", "bar")}
+    for number, split in enumerate(("train", "validation", "test"), start=1):
+        for scene in draw_scenes(tmp_path / split, 6, tuple(labels), seed=number, side=64):
+            draw_answer(survey, scene, split, labels)
+    text = train(
+        "scenes", "--epochs", "2", "--image-size", "64", "--batch", "4", "--base", "untrained", "--wait"
+    )
+    run = TrainingRun.objects.get()
+    assert run.status == RunStatus.SUCCEEDED
+    assert run.version.labels == ["disc", "bar"]
+    assert "epoch 2 of 2" in text
+    assert "Compared with nothing: " in text
+    assert Comparison.objects.get(run=run).status == "done"
+    found = read_model_page(survey)
+    assert [row.version for row in found.versions] == [run.version]
+    assert found.curve.measured[0].photos == 18
+
+
+def draw_answer(survey: Survey, scene: dict[str, Any], split: str, labels: dict[str, Label]) -> None:
+    """A photo with this scene and the answer that counts for it."""
+    content = Path(scene["path"]).read_bytes()
+    task = answered(survey, boxes=[labels[code] for code in scene["labels"]], split=split)
+    photo = task.photo
+    photo.original.save("scene.png", ContentFile(content), save=False)
+    photo.sha256 = hashlib.sha256(content).hexdigest()
+    photo.width_px, photo.height_px = scene["width_px"], scene["height_px"]
+    photo.save()
+    answer = AnnotationFactory(task=task, is_empty=False, box_count=len(scene["boxes"]))
+    for number, (box, code) in enumerate(zip(scene["boxes"], scene["labels"], strict=True), start=1):
+        x_min, y_min, x_max, y_max = map(float, box)
+        AnnotatedBoxFactory(
+            annotation=answer,
+            number=number,
+            label=labels[code],
+            x_min=x_min,
+            y_min=y_min,
+            x_max=x_max,
+            y_max=y_max,
+        )
+    accept(task, answer)
