@@ -25,8 +25,8 @@ def labels_without_name(version: ModelVersion) -> Iterable[str]:
     """Labels that a survey does not have are added with the first animal, and then shown to people by their codes only."""
     surveys = list(Survey.objects.filter(registered_model=version.registered_model_id).order_by("pk"))
     known: dict[int, set[str]] = {survey.pk: set() for survey in surveys}
-    for survey, code in Label.objects.filter(survey__in=surveys).values_list("survey_id", "code"):
-        known[survey].add(code)
+    for pk, code in Label.objects.filter(survey__in=surveys).values_list("survey_id", "code"):
+        known[pk].add(code)
     for survey in surveys:
         lacking = [code for code in version.labels if code not in known[survey.pk]]
         if lacking:

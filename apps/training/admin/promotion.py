@@ -90,10 +90,7 @@ class RegisteredModelAdmin(FastAdmin):
     @display(description=_("rules of promotion"))
     def rules_shown(self, model: RegisteredModel) -> str:
         policy = policy_of(model)
-        rows = [
-            [cell(policy._meta.get_field(name).verbose_name), cell(_policy_value(policy, name))]
-            for name in POLICY_FIELDS
-        ]
+        rows = [[cell(_rule_name(name)), cell(_policy_value(policy, name))] for name in POLICY_FIELDS]
         return table(_now("rules of promotion"), [_now("rule"), _now("value")], rows)
 
     @display(description=_("versions"))
@@ -193,7 +190,7 @@ class PromotionEventAdmin(ReadOnlyAdmin):
             return render_to_string("admin/training/rules.html", context)
         rows = [
             [
-                cell(PromotionPolicy._meta.get_field(name).verbose_name),
+                cell(_rule_name(name)),
                 cell(before),
                 cell(after),
             ]
@@ -207,6 +204,11 @@ class PromotionEventAdmin(ReadOnlyAdmin):
 def _can_go_back(version: ModelVersion) -> bool:
     is_serving = version.stage == ModelVersion.Stage.PRODUCTION
     return bool(version.promoted_at) and not version.unusable_reason and not is_serving
+
+
+def _rule_name(name: str) -> Any:
+    field: Any = PromotionPolicy._meta.get_field(name)
+    return field.verbose_name
 
 
 def _policy_value(policy: PromotionPolicy, name: str) -> Any:

@@ -91,7 +91,8 @@ class ModelVersionAdmin(ReadOnlyAdmin):
 
     @display(description=_("fine-tuned from"))
     def lineage(self, version: ModelVersion) -> str:
-        line, parent = [], version.parent
+        line: list[ModelVersion] = []
+        parent = version.parent
         while parent is not None and len(line) < _LONGEST_LINE:
             line.append(parent)
             parent = parent.parent

@@ -105,7 +105,9 @@ def drawn(pictures: int, *, samples: int, seed: int) -> NDArray[np.int64]:
     """(S, P) how often each picture is in each draw; the same seed draws the same."""
     if not pictures:
         return np.zeros((samples, 0), np.int64)
-    return np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), size=samples)
+    chances = np.full(pictures, 1 / pictures)
+    draws: NDArray[np.int64] = np.random.default_rng(seed).multinomial(pictures, chances, size=samples)
+    return draws
 
 
 def map_of_draws(table: MatchTable, draws: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -245,7 +245,7 @@ def _serving(model_id: int) -> ModelVersion | None:
 
 
 def _checked(comparison: Comparison, version: ModelVersion) -> Comparison:
-    current = Comparison.objects.select_for_update().get(pk=comparison.pk)
+    current: Comparison = Comparison.objects.select_for_update().get(pk=comparison.pk)
     if current.challenger_id != version.pk:
         raise NotPromotableError("other_comparison", version=str(version))
     if current.status != WorkStatus.DONE:
