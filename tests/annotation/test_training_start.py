@@ -4,6 +4,7 @@ import threading
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.utils import timezone, translation
 
@@ -20,12 +21,16 @@ from apps.annotation.services.training import (
     start_failure,
     start_training,
 )
+from apps.annotation.signals import annotation_accepted
 from apps.annotation.tasks.training import start_trainings, sweep_training
+from apps.common.heartbeat import broker
 from apps.common.leased import LeasedWork, WorkStatus
+from apps.common.tasks import is_awake
 from apps.observations.models import Label, Survey
 from apps.observations.services.deletion import delete_photo
 from apps.training.models import Dataset, RunStatus, TrainingRun
 from apps.training.services.runs import RunUnderWayError
+from apps.training.signals import run_ended
 from tests.annotation.factories import AnnotatedBoxFactory, AnnotationFactory, PolicyFactory
 from tests.annotation.test_freeze import accept, answered
 from tests.factories import LabelFactory, ModelVersionFactory, SurveyFactory, UserFactory
@@ -254,6 +259,20 @@ def test_the_sweep_finds_what_a_lost_message_left(survey: Survey, cer: Label) ->
     enough(survey, cer)
     sweep_training()
     assert TrainingStart.objects.get().status == WorkStatus.PENDING
+
+
+def test_an_accepted_answer_and_the_end_of_a_run_wake_it(survey: Survey, cer: Label) -> None:
+    mark = f"{settings.CELERY_BROKER_TRANSPORT_OPTIONS['global_keyprefix']}woken:{start_trainings.name}"
+    task = answered(survey, boxes=[cer])
+    assert task.accepted
+    for signal, news in (
+        (annotation_accepted, {"task_id": task.pk, "annotation_id": task.accepted.pk}),
+        (run_ended, {"run": TrainingRunFactory(registered_model=survey.registered_model)}),
+    ):
+        is_awake(start_trainings)
+        assert not broker().exists(mark)
+        signal.send(sender=None, **news)
+        assert broker().exists(mark)
 
 
 @pytest.mark.parametrize("point", ["freeze_dataset", "request_run"])
