@@ -8,6 +8,7 @@ urlpatterns = [
     path("runs/<uuid:public_id>/", runs.run, name="run"),
     path("runs/<uuid:public_id>/live/", runs.live, name="run_live"),
     path("runs/<uuid:public_id>/log/", runs.log, name="run_log"),
+    path("runs/<uuid:public_id>/retry/", runs.retry, name="run_retry"),
     path("runs/<uuid:public_id>/cancel/", runs.cancel, name="run_cancel"),
     path("evaluations/<uuid:public_id>/", evaluations.evaluation, name="evaluation"),
     path("evaluations/<uuid:public_id>/live/", evaluations.live, name="evaluation_live"),

@@ -16,6 +16,7 @@ from tests.factories import LabelFactory, PhotoFactory, SurveyFactory, UserFacto
 from tests.training.factories import (
     CandidateFactory,
     ComparisonFactory,
+    DatasetFactory,
     EvaluationFactory,
     PromotionEventFactory,
     TrainingEpochFactory,
@@ -214,6 +215,40 @@ class TestTheRun:
         assert client.get(f"/models/runs/{run.public_id}/cancel/").status_code == 405
         run.refresh_from_db()
         assert not run.is_being_cancelled
+
+    @pytest.mark.parametrize("status", ["failed", "cancelled"])
+    def test_a_curator_starts_it_again_as_a_run_of_its_own(self, client, curator, status):
+        run = TrainingRunFactory(status=status, chosen={"epochs": 7})
+        page = client.get(f"/models/runs/{run.public_id}/").content.decode()
+        assert "Start it again" in page
+        answer = client.post(f"/models/runs/{run.public_id}/retry/")
+        again = TrainingRun.objects.exclude(pk=run.pk).get()
+        assert answer["Location"] == f"/models/runs/{again.public_id}/"
+        assert (again.epochs, again.requested_by, again.dataset) == (7, curator, run.dataset)
+
+    def test_it_is_not_started_again_while_another_one_is_under_way(self, client, curator):
+        run = TrainingRunFactory(status="failed")
+        other = running(registered_model=run.registered_model)
+        answer = client.post(f"/models/runs/{run.public_id}/retry/", follow=True)
+        assert answer.redirect_chain[0][0] == f"/models/runs/{other.public_id}/"
+        assert "Another run of this model is under way" in answer.content.decode()
+        assert TrainingRun.objects.count() == 2
+
+    def test_what_cannot_be_trained_on_any_more_is_said(self, client, curator):
+        run = TrainingRunFactory(status="failed")
+        counts = run.dataset.counts
+        counts["validation"]["photos"] = 0
+        unfit = DatasetFactory(registered_model=run.registered_model, counts=counts)
+        TrainingRun.objects.filter(pk=run.pk).update(dataset=unfit)
+        answer = client.post(f"/models/runs/{run.public_id}/retry/", follow=True)
+        assert "No photo is in the validation split." in answer.content.decode()
+
+    def test_only_what_ended_badly_is_started_again_and_only_by_those_who_may(self, client, curator):
+        run = running()
+        client.post(f"/models/runs/{run.public_id}/retry/")
+        assert TrainingRun.objects.count() == 1
+        client.force_login(UserFactory(is_expert=True))
+        assert client.post(f"/models/runs/{run.public_id}/retry/").status_code == 403
 
     def test_the_page_takes_few_queries_however_long_the_run(
         self, client, expert, django_assert_max_num_queries

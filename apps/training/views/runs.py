@@ -1,4 +1,4 @@
-"""A training run: its page keeps itself up to date, and its owner can stop it."""
+"""A training run: its page keeps itself up to date; who may start runs can stop it, or start it again."""
 
 import uuid
 
@@ -11,9 +11,15 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from apps.accounts.models import User
-from apps.training.models import TrainingRun
+from apps.training.models import RunStatus, TrainingRun
 from apps.training.run_page import Seen, log_page, read_run_page
-from apps.training.services.runs import cancel_run
+from apps.training.services.runs import (
+    DatasetUnfitError,
+    ParametersError,
+    RunUnderWayError,
+    cancel_run,
+    retry_run,
+)
 from apps.training.views.access import experts_only
 
 _RELATED = (
@@ -63,6 +69,32 @@ def cancel(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     run = get_object_or_404(TrainingRun, public_id=public_id)
     if not cancel_run(run, by=request.user):
         messages.warning(request, _("The run had ended already."))
+    return redirect("training:run", public_id)
+
+
+@never_cache
+@experts_only
+@require_POST
+def retry(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
+    """The same again, as a run of its own: for one that failed or was cancelled."""
+    if not request.user.has_perm("training.start_trainingrun"):
+        raise PermissionDenied
+    assert isinstance(request.user, User)
+    run = get_object_or_404(TrainingRun.objects.select_related(*_RELATED), public_id=public_id)
+    if run.status not in (RunStatus.FAILED, RunStatus.CANCELLED):
+        messages.warning(request, _("Only a run that failed or was cancelled can be started again."))
+        return redirect("training:run", public_id)
+    try:
+        again = retry_run(run, by=request.user)
+    except RunUnderWayError as error:
+        messages.warning(request, _("Another run of this model is under way: this is its page."))
+        return redirect("training:run", error.run.public_id)
+    except DatasetUnfitError as error:
+        messages.error(request, " ".join(problem.sentence for problem in error.problems))
+    except ParametersError as error:
+        messages.error(request, "; ".join(f"{one['name']}: {one['message']}" for one in error.problems))
+    else:
+        return redirect("training:run", again.public_id)
     return redirect("training:run", public_id)
 
 
