@@ -15,7 +15,8 @@ from apps.observations.version_history import SAME_ANIMAL_IOU, same_animals, ver
 from apps.training.models import ModelVersion
 from apps.training.services import promote
 from tests.annotation.factories import AnnotationFactory, AssignmentFactory, TaskFactory
-from tests.factories import DetectionFactory, LabelFactory, ModelVersionFactory, PhotoFactory
+from tests.api.conftest import Caller
+from tests.factories import DetectionFactory, LabelFactory, ModelVersionFactory, PhotoFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
 STAGES = ModelVersion.Stage
@@ -247,3 +248,20 @@ def test_a_roll_back_sends_photos_back_to_the_older_version(
     assert redetect_recent() == 1
     photo.refresh_from_db()
     assert photo.status == WorkStatus.PENDING
+
+
+def test_while_it_is_looked_at_again_pages_and_downloads_keep_the_earlier_result(
+    client: Client, photo: Photo, old: ModelVersion
+) -> None:
+    stale = of_survey(photo, model_version=old, detection_count=1, best_score=0.9)
+    found(stale, old, LabelFactory(survey=photo.survey, scientific_name="Folsomia candida"), 1, 10)
+    assert redetect_recent() == 1
+    assert str(stale.public_id) in client.get(reverse("observations:gallery")).content.decode()
+    assert "Folsomia candida" in page(client, stale)
+    body = client.get(reverse("observations:photo_json", args=[stale.public_id])).content.decode()
+    assert str(old) in body
+    assert "Folsomia candida" in body
+    address = f"/api/v1/observations/{stale.observation.public_id}/"
+    [told] = Caller(UserFactory()).get(address).json()["photos"]
+    assert told["status"] == "pending"
+    assert len(told["detections"]) == 1
