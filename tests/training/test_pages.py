@@ -26,6 +26,7 @@ from tests.training.factories import (
 from tests.training.measured import better, measured_evaluation, report_of, stored_photo
 
 pytestmark = pytest.mark.django_db
+NOBODY = uuid.UUID(int=7)
 
 
 @pytest.fixture
@@ -120,10 +121,10 @@ class TestWhoSeesWhat:
             "/models/nothing/",
             "/models/nothing/1/",
             "/models/nothing/1.md",
-            f"/models/runs/{uuid.uuid4()}/",
-            f"/models/evaluations/{uuid.uuid4()}/",
-            f"/models/comparisons/{uuid.uuid4()}/",
-            f"/models/pictures/{uuid.uuid4()}.jpg",
+            f"/models/runs/{NOBODY}/",
+            f"/models/evaluations/{NOBODY}/",
+            f"/models/comparisons/{NOBODY}/",
+            f"/models/pictures/{NOBODY}.jpg",
         ],
     )
     def test_what_does_not_exist_is_not_found(self, client, expert, address):
