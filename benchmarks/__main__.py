@@ -22,6 +22,7 @@ MODULES = (
     "evaluation",
     "training",
     "training_run",
+    "hot_swap",
 )
 RESULT = Path(__file__).resolve().parent.parent / "bench.json"
 
