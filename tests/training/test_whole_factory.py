@@ -41,7 +41,7 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(2_400),
 ]
 LABEL = "collembola"
 ENOUGH_ANSWERS = 58
@@ -145,7 +145,7 @@ def photos_arrive(site: Site) -> dict[str, KnownPhoto]:
         assert sent["refused"] == []
     site.wait(
         lambda: Photo.objects.filter(status=WorkStatus.DONE).count() == len(photos),
-        seconds=120,
+        seconds=300,
         what="every photo is looked at",
     )
     site.wait(
@@ -237,7 +237,7 @@ def a_run_starts_by_itself_and_its_version_goes_live(
     assert (run.trigger, run.base_version) == (TrainingRun.Trigger.AUTOMATIC, first)
     assert TrainingStart.objects.count() == 1
     assert run.dataset.photo_count == ENOUGH_ANSWERS
-    site.wait(lambda: not again(run).is_open, seconds=400, what="the run ends")
+    site.wait(lambda: not again(run).is_open, seconds=1_200, what="the run ends")
     run = again(run)
     assert run.status == RunStatus.SUCCEEDED, list(run.log_lines.values_list("code", "text"))
     comparison = decided(site, run)
@@ -253,7 +253,7 @@ def a_worse_version_is_refused(site: Site, survey: Survey, second: ModelVersion)
     """Trained with steps so long that it forgets everything."""
     site.run("manage.py", "train", "springtails", "--epochs", "1", "--set", "learning_rate=0.05")
     run = TrainingRun.objects.latest("pk")
-    site.wait(lambda: not again(run).is_open, seconds=200, what="the second run ends")
+    site.wait(lambda: not again(run).is_open, seconds=600, what="the second run ends")
     run = again(run)
     assert run.status == RunStatus.SUCCEEDED, list(run.log_lines.values_list("code", "text"))
     comparison = decided(site, run)
@@ -284,7 +284,7 @@ def the_queue_follows(site: Site, survey: Survey, left: list[Photo], version: Mo
     waiting = AnnotationTask.objects.filter(photo__in=left)
     site.wait(
         lambda: not waiting.exclude(photo__model_version=version, scored_version=version).exists(),
-        seconds=120,
+        seconds=300,
         what=f"the queue follows {version}",
     )
     site.wait(
@@ -313,7 +313,7 @@ def again(row: Any) -> Any:
 def decided(site: Site, run: TrainingRun) -> Comparison:
     site.wait(
         lambda: Comparison.objects.filter(run=run, status=WorkStatus.DONE).exists(),
-        seconds=120,
+        seconds=300,
         what="the gate has decided",
     )
     return Comparison.objects.get(run=run)

@@ -11,7 +11,7 @@ import pytest
 from apps.training.engine.examination import examine_weights, run_examiner
 from apps.training.engine.examine import examine
 from apps.training.engine.refusals import RefusedWeightsError
-from apps.training.engine.weights import file_sha256, load_checkpoint_model
+from apps.training.engine.weights import file_sha256, load_checkpoint_model, read_metadata
 from apps.training.import_texts import problem_text
 from tests.training.checkpoints import rewritten, tiny_checkpoint, tiny_net
 from tests.training.engine.conftest import tiny_metadata
@@ -103,6 +103,7 @@ NETS = {
     "a depth without end": (described(scales={"n": [1e9, 0.25, 256]}), "architecture"),
     "a depth that is no number": (described(scales={"n": [float("nan"), 0.25, 256]}), "architecture"),
     "a scale with another name": (described(scale="../../x"), "architecture"),
+    "a scale with control characters": (described(scale="\x00", scales={"\x00": [1, 1, 1]}), "architecture"),
     "no layers": (described(backbone=[], head=[]), "architecture"),
     "sources that are not there": (row(1, [77, 1, "Conv", [64, 3, 2]]), "architecture"),
     "no description": (lambda net: setattr(net, "yaml", None), "no_architecture"),
@@ -255,6 +256,25 @@ def safetensors_of(path, *, metadata=None, tensors=None):
 def test_plain_safetensors_with_our_metadata_is_taken(tmp_path):
     found = examine(safetensors_of(tmp_path / "x.safetensors"), tmp_path, {})
     assert (found["kind"], found["labels"], found["object_size_px"]) == ("safetensors", ["disc", "bar"], 20.0)
+
+
+def test_what_safetensors_tell_of_themselves_becomes_short_text(tmp_path):
+    own = safetensors_of(tmp_path / "own.safetensors")
+    content = own.read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    document = json.loads(header["podura"]) | {
+        "licences": [{"a": 1}, "CC0\x00\x1b", "x" * 9999],
+        "attribution": ["<script>"],
+        "name": {"b": []},
+        "metrics": {"map50": 1.0},
+        "recipe": {"epochs": 3, "deep": [[[]]]},
+    }
+    path = safetensors_of(tmp_path / "x.safetensors", metadata=header | {"podura": json.dumps(document)})
+    found = examine(path, tmp_path, {})
+    assert all(isinstance(text, str) and text.isprintable() for text in found["licences"])
+    assert max(map(len, found["licences"])) == 200
+    told = read_metadata(tmp_path / "examined.podura")
+    assert (dict(told.metrics), dict(told.recipe)) == ({}, {"epochs": 3})
 
 
 def test_safetensors_without_metadata_is_refused(tmp_path):

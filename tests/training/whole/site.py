@@ -63,7 +63,7 @@ class Site:
         commands["web"] = [sys.executable, "-m", "gunicorn", "project.wsgi", *bind]
         for name, command in commands.items():
             self.parts[name] = RealProcess([*self.prefix, *command], env=self.environment)
-        wait_until(self._is_up, seconds=120, what="the site is up")
+        wait_until(self._is_up, seconds=300, what="the site is up")
 
     def _is_up(self) -> bool:
         for name, part in self.parts.items():
