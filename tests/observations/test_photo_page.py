@@ -241,7 +241,7 @@ def test_the_number_of_queries_does_not_grow_with_boxes_and_comments(
         CommentFactory.create(observation=many.observation, photo=many, box_number=number, detection=box)
     page(client, few)
     for photo in (few, many):
-        with django_assert_max_num_queries(8):
+        with django_assert_max_num_queries(9):
             page(client, photo)
 
 
