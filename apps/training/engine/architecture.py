@@ -78,7 +78,7 @@ def _scale_problem(architecture: Mapping[str, Any]) -> str:
             return "the architecture's scales cannot be read"
         factors += [factor for scale in scales.values() for factor in scale[:2]]
         channels = [scale[2] for scale in scales.values()]
-    if chosen and (not isinstance(chosen, str) or chosen not in (scales or {chosen: 0})):
+    if chosen and (not isinstance(chosen, str) or chosen not in (scales or {})):
         return "the architecture names a scale that it does not have"
     sound = all(is_between(factor, 0.01, 8) for factor in factors)
     if not sound or not all(is_between(most, 1, 1 << 13) for most in channels):
@@ -88,7 +88,8 @@ def _scale_problem(architecture: Mapping[str, Any]) -> str:
 
 def _is_scale(item: tuple[object, object]) -> bool:
     name, scale = item
-    return isinstance(name, str) and isinstance(scale, list | tuple) and len(scale) == 3
+    named = isinstance(name, str) and name.isascii() and name.isalnum() and len(name) <= 10
+    return named and isinstance(scale, list | tuple) and len(scale) == 3
 
 
 def _number_problem(architecture: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from apps.training.engine.refusals import RefusedWeightsError
+from apps.training.engine.refusals import RefusedWeightsError, shown
 from apps.training.engine.sandbox import forbid_programs, leave_network, limit
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ MAX_MEMORY_BYTES: Final = 6 * 1024**3
 MAX_CPU_SECONDS: Final = 900
 MAX_SIDE_PX: Final = 1280
 """Of the picture for the trial: a net is not made sounder by more of it."""
+_MOST_REMARKS: Final = 100
 ASSUMED_OBJECT_SHARE: Final = 0.15
 """Typical object in its input where a file does not say; the middle of COCO's boxes."""
 
@@ -140,7 +141,25 @@ def _from_own(path: Path, kind: str, folder: Path) -> tuple[DetectionModel, Weig
         packed.write_bytes(lzma.compress(content, preset=0))
         path = packed
     model, metadata = load_torch_model(path)
-    return model, metadata, notes
+    return model, _modest(metadata), notes
+
+
+def _modest(metadata: WeightsMetadata) -> WeightsMetadata:
+    """What a file tells of itself for people, as short printable texts: its makers may have written anything there."""
+    recipe = metadata.recipe if isinstance(metadata.recipe, dict) else {}
+    plain = {
+        str(shown(name)): shown(value)
+        for name, value in list(recipe.items())[:_MOST_REMARKS]
+        if isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
+    }
+    return _with(
+        metadata,
+        name=str(shown(metadata.name)),
+        recipe=plain,
+        metrics={},  # a claim, not a measurement
+        licences=tuple(str(shown(licence)) for licence in metadata.licences[:_MOST_REMARKS]),
+        attribution=str(shown(metadata.attribution)),
+    )
 
 
 def _halved(content: bytes, known: dict[str, Any]) -> bytes:

@@ -120,7 +120,8 @@ def examine_import(row: ModelImport, *, seconds: float = 1_800) -> ModelImport:
 def _examine_one(rows: Any) -> bool:
     for row in rows.select_related("registered_model").claim(limit=1):
         token = row.lease_token
-        folder = Path(settings.TRAINING_DIR) / "imports" / str(row.public_id)
+        # Of this claim alone: a worker that lost its lease cleans up after itself, not after the next one.
+        folder = Path(settings.TRAINING_DIR) / "imports" / f"{row.public_id}.{str(token)[:8]}"
         try:
             with kept_lease(rows, token):
                 _examine(row, folder)
@@ -197,12 +198,10 @@ def discard_imports() -> int:
             _remove(storage, kept)
             count += 1
     scratch = Path(settings.TRAINING_DIR) / "imports"
-    running = set(
-        ModelImport.objects.filter(status=WorkStatus.PROCESSING).values_list("public_id", flat=True)
-    )
+    held = ModelImport.objects.filter(status=WorkStatus.PROCESSING).values_list("public_id", flat=True)
+    running = {str(public_id) for public_id in held}
     for folder in scratch.glob("*") if scratch.is_dir() else ():
-        is_left = folder.name not in map(str, running) and not folder.name.endswith("-accepted")
-        if is_left and _age(folder) > timedelta(hours=1):
+        if folder.name[:36] not in running and _age(folder) > timedelta(hours=1):
             shutil.rmtree(folder, ignore_errors=True)  # of a worker that was killed
     return count
 
