@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -155,8 +156,8 @@ def read_json(archive: ReadArchive, name: str) -> Any:
         if len(found) == len(pairs):
             return found
         has_doubled = True
-        seen: set[str] = set()
-        return _Doubled(found, next(key for key, _value in pairs if key in seen or seen.add(key)))
+        counts = Counter(key for key, _value in pairs)
+        return _Doubled(found, next(key for key, count in counts.items() if count > 1))
 
     try:
         document = json.loads(text, object_pairs_hook=as_dict)
