@@ -88,6 +88,7 @@ def test_a_better_version_goes_live_by_itself_with_its_evidence(model, dataset, 
     assert OutgoingMail.objects.get(recipient=curator.email).subject == f"{challenger} is in production now"
 
 
+@pytest.mark.slow
 def test_both_sides_keep_their_reports_of_the_same_photos(model, dataset):
     champion_of(model)
     comparison = compared(known_version(model, right=0.9), dataset)
@@ -114,6 +115,7 @@ def test_a_worse_version_is_refused_with_its_numbers_and_its_report(model, datas
     assert comparison.decision == "refused"
 
 
+@pytest.mark.slow
 def test_the_same_quality_again_is_refused_because_it_is_not_better(model, dataset):
     champion = champion_of(model)
     comparison = compared(known_version(model, right=0.6), dataset)
@@ -121,6 +123,7 @@ def test_the_same_quality_again_is_refused_because_it_is_not_better(model, datas
     assert model.production_version == champion
 
 
+@pytest.mark.slow
 def test_a_slower_version_and_one_that_lost_a_label_are_refused(model, dataset):
     champion_of(model)
     assert "latency" in failed(compared(known_version(model, right=0.95, milliseconds=13), dataset))
@@ -128,6 +131,7 @@ def test_a_slower_version_and_one_that_lost_a_label_are_refused(model, dataset):
     assert "labels_known" in failed(lost)
 
 
+@pytest.mark.slow
 def test_a_version_that_is_too_sure_of_itself_is_refused(model):
     dataset = gate_dataset(model, test=40)
     champion_of(model, score=0.97)
@@ -142,6 +146,15 @@ def test_without_a_champion_whatever_finds_animals_goes_live_and_what_finds_none
     assert model.production_version == first
 
 
+def test_the_newest_photos_are_judged_apart(model, dataset):
+    champion_of(model)
+    change_policy(model=model, changes={"recent_photos": 12})
+    comparison = compared(known_version(model, right=0.95), dataset)
+    by_code = {rule["code"]: rule for rule in comparison.rules}
+    assert by_code["recent_map"]["passed"] is True
+    assert by_code["recent_map"]["champion"] != by_code["map_better"]["champion"]
+
+
 def test_too_few_test_photos_leave_it_to_a_curator(model, curator):
     champion = champion_of(model)
     challenger = known_version(model, right=1.0)
@@ -152,6 +165,7 @@ def test_too_few_test_photos_leave_it_to_a_curator(model, curator):
     assert "waits for your decision" in OutgoingMail.objects.get(recipient=curator.email).subject
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["manual", "frozen"])
 def test_by_hand_or_frozen_what_passes_waits_for_a_curator_who_is_mailed_in_their_language(
     model, dataset, curator, how
@@ -171,6 +185,7 @@ def test_by_hand_or_frozen_what_passes_waits_for_a_curator_who_is_mailed_in_thei
     assert "mAP50-95" in mail.body
 
 
+@pytest.mark.slow
 def test_a_champion_that_changed_while_measuring_means_comparing_again(model, dataset, monkeypatch):
     champion_of(model)
     other = known_version(model, right=0.7)
@@ -282,6 +297,7 @@ def test_a_challenger_that_cannot_be_loaded_is_marked_and_the_comparison_ends(mo
     assert model.production_version == champion
 
 
+@pytest.mark.slow
 def test_a_broken_attempt_leaves_no_evaluation_and_is_tried_again(model, dataset, monkeypatch):
     champion_of(model)
     challenger = known_version(model, right=0.9)
@@ -301,6 +317,7 @@ def test_a_broken_attempt_leaves_no_evaluation_and_is_tried_again(model, dataset
     assert model.production_version == challenger
 
 
+@pytest.mark.slow
 def test_a_photo_deleted_while_it_is_measured_is_left_out(model, dataset, monkeypatch):
     champion_of(model)
     challenger = known_version(model, right=0.95)

@@ -119,7 +119,8 @@ def map_of_draws(table: MatchTable, draws: NDArray[np.int64]) -> NDArray[np.floa
             animals[:, label] > 0, _precision_of_label(table, int(label), draws, animals[:, label]), 0
         )
     counts = (animals > 0).sum(axis=1)
-    return np.divide(sums, counts, out=np.full(len(draws), np.nan), where=counts > 0)
+    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(len(draws), np.nan), where=counts > 0)
+    return means
 
 
 def _precision_of_label(
@@ -135,17 +136,28 @@ def _precision_of_label(
     for block in _blocks(len(draws), len(own)):
         weights = draws[block][:, picture]  # (B, D)
         boxes = np.cumsum(weights, axis=1)
+        needed = _needed(animals[block])
         for threshold in range(is_match.shape[1]):
             places = np.flatnonzero(is_match[:, threshold])
             if len(places):
                 result[block] += _average_precision(
-                    np.cumsum(weights[:, places], axis=1), boxes[:, places], animals[block]
+                    np.cumsum(weights[:, places], axis=1), boxes[:, places], needed
                 )
-    return result / is_match.shape[1]
+    result /= is_match.shape[1]
+    return result
+
+
+def _needed(animals: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(B, 101) right boxes that it takes to reach each recall, as the evaluator compares."""
+    total = np.maximum(animals, 1)[:, None]
+    needed: NDArray[np.int64] = np.ceil(_RECALLS * total).astype(np.int64)
+    needed -= (needed > 0) & ((needed - 1) / total >= _RECALLS)
+    needed += needed / total < _RECALLS
+    return needed
 
 
 def _average_precision(
-    right: NDArray[np.int64], boxes: NDArray[np.int64], animals: NDArray[np.int64]
+    right: NDArray[np.int64], boxes: NDArray[np.int64], needed: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """(B,) from the counts of right boxes and of all boxes at each right box, (B, N) by descending score.
 
@@ -154,15 +166,11 @@ def _average_precision(
     """
     precision = right / np.maximum(boxes, 1)
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    # The first box at which recall is reached, by the count of right boxes that it takes, as the evaluator compares.
-    total = np.maximum(animals, 1)[:, None]
-    needed = np.ceil(_RECALLS * total).astype(np.int64)
-    needed -= (needed > 0) & ((needed - 1) / total >= _RECALLS)
-    needed += needed / total < _RECALLS
     # All rows in one search: each row's counts are lifted above those of the rows before.
-    lift = np.arange(len(right))[:, None] * (int(right.max(initial=0)) + int(total.max()) + 2)
+    rows = np.arange(len(right))[:, None]
+    lift = rows * (int(right.max(initial=0)) + int(needed.max(initial=0)) + 2)
     found = np.searchsorted((right + lift).ravel(), (needed + lift).ravel(), side="left")
-    column = found.reshape(needed.shape) - np.arange(len(right))[:, None] * right.shape[1]
+    column = found.reshape(needed.shape) - rows * right.shape[1]
     reached = column < right.shape[1]
     values = np.take_along_axis(best, np.where(reached, column, 0), axis=1)
     average: NDArray[np.float64] = np.where(reached, values, 0).mean(axis=1)

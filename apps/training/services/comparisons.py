@@ -229,12 +229,16 @@ def _judged(
         "confidence": gate.confidence,
         "seed": SEED,
     }
+    difference = paired_bootstrap(old.table, new.table, **draws)
+    are_all_recent = len(photos.recent) == len(photos.items)
     return judge(
         gate,
         champion=Side(champion.labels, old.metrics, old.by_label),
         challenger=challenging,
-        difference=paired_bootstrap(old.table, new.table, **draws),
-        recent=paired_bootstrap(old.table, new.table, pictures=photos.recent, **draws),
+        difference=difference,
+        recent=difference
+        if are_all_recent
+        else paired_bootstrap(old.table, new.table, pictures=photos.recent, **draws),
     )
 
 
