@@ -17,6 +17,8 @@ logger = structlog.get_logger(__name__)
 
 PULSE_S: Final = 1.0
 """How often the row is asked whether somebody cancelled it."""
+_COUNTED_EVERY_S: Final = 10.0
+"""How often the time spent is written between two epochs."""
 MOST_WORDS: Final = 2_000
 """Lines of the trainer's own words that a run keeps."""
 _LONGEST_LINE: Final = 1_000
@@ -45,6 +47,7 @@ class RunRecord:
         self._began = time.monotonic()
         self._spent_before = run.seconds_spent
         self._last_pulse = 0.0
+        self._last_counted = self._began
         self._words_left = max(0, MOST_WORDS - run.log_lines.filter(code="").count())
 
     @property
@@ -68,9 +71,15 @@ class RunRecord:
             return
         self._last_pulse = now
         with unless_away(self.run):
-            self.change()
-            if TrainingRun.objects.filter(pk=self.run.pk, cancel_requested_at__isnull=False).exists():
+            held = TrainingRun.objects.all().held(self._token).filter(pk=self.run.pk)
+            row = held.values_list("cancel_requested_at").first()
+            if row is None:
+                raise LeaseLostError(f"TrainingRun {self.run.pk}")
+            if row[0] is not None:
                 raise CancelledError
+            if now - self._last_counted > _COUNTED_EVERY_S:
+                self._last_counted = now
+                self.change()
 
     def write(self, events: Sequence[dict[str, Any]], words: Sequence[str]) -> bool:
         """Keep what the job told; False when the database is away and it must be told again later."""
