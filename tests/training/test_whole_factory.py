@@ -115,8 +115,10 @@ def test_answers_become_a_better_model_and_a_worse_one_does_not_get_in(
     experts_answer_in_the_browser(browser, site, truth)
     assert accepted() == IN_THE_BROWSER
     experts_answer_by_the_api(site, truth)
-    left = list(Photo.objects.filter(annotation_task__accepted=None).order_by("pk"))
-    assert len(left) == len(truth) - ENOUGH_ANSWERS
+    unanswered = Photo.objects.filter(annotation_task__accepted=None).order_by("pk")
+    # The one that the expert has open in the browser stays as it is: nobody's boxes change under their hands.
+    left = list(unanswered.exclude(annotation_task__assignments__state="open"))
+    assert len(left) == len(truth) - ENOUGH_ANSWERS - 1
     hits_before = hits_in(left, truth, first)
 
     second = a_run_starts_by_itself_and_its_version_goes_live(site, survey, first)
