@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import threading
@@ -24,8 +23,6 @@ from tests.training.factories import CandidateFactory, TrainingEpochFactory, Tra
 
 pytestmark = pytest.mark.django_db
 ROOT = Path(__file__).parents[2]
-PLACES = (os.environ.get("MLFLOW_COMMAND", ""), ROOT / ".venv/bin/mlflow", ROOT / ".podura/mlflow/bin/mlflow")
-MLFLOW = next((str(place) for place in PLACES if place and Path(place).is_file()), shutil.which("mlflow"))
 
 
 @pytest.fixture(autouse=True)
@@ -162,17 +159,16 @@ def test_the_token_or_the_name_in_the_address_is_sent(answering):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    if MLFLOW is None:
-        pytest.skip("no mlflow here: set MLFLOW_COMMAND, or install it into .podura/mlflow")
+    mlflow = subprocess.run([ROOT / "bin/mlflow"], check=True, capture_output=True, text=True).stdout.strip()
     folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
-    command = [MLFLOW, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [mlflow, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += [
         "--backend-store-uri",
         f"sqlite:///{folder}/mlflow.db",
         "--artifacts-destination",
         f"{folder}/files",
     ]
-    environment = {"PATH": f"{Path(MLFLOW).parent}:{os.environ['PATH']}", "HOME": str(folder)}
+    environment = {"PATH": f"{Path(mlflow).parent}:{os.environ['PATH']}", "HOME": str(folder)}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
