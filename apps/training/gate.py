@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
+from apps.training.engine.label_codes import label_code
+
 if TYPE_CHECKING:
     from apps.training.engine.resampling import Difference
     from apps.training.models import PromotionPolicy
@@ -131,7 +133,7 @@ def _enough(gate: Gate, challenger: Side) -> tuple[Rule, ...]:
 
 
 def _labels_known(champion: Side, challenger: Side) -> Rule:
-    lost = sorted(set(champion.labels) - set(challenger.labels))
+    lost = sorted(set(map(label_code, champion.labels)) - set(map(label_code, challenger.labels)))
     return Rule("labels_known", not lost, label=", ".join(lost))
 
 

@@ -103,6 +103,12 @@ def test_latency_may_be_a_fifth_higher(latency, passes):
     assert failed(outcome(side(latency_ms=latency))) == ([] if passes else ["latency"])
 
 
+def test_a_label_in_words_is_known_by_its_code():
+    worded = side(labels=tuple(label.capitalize() + " sp." for label in ("CER", "POD", "ISO")))
+    coded = side(labels=("CER_SP", "POD_SP", "ISO_SP"))
+    assert "labels_known" not in failed(outcome(coded, champion=worded))
+
+
 def test_a_label_that_production_knows_must_be_known():
     judgement = outcome(side(labels=("CER", "POD")))
     assert failed(judgement) == ["labels_known"]

@@ -146,6 +146,13 @@ def test_a_version_would_forget_labels_that_the_dataset_lacks(model, dataset):
     assert (refusal.value.code, refusal.value.details) == ("labels_do_not_extend", {"labels": ["OLD"]})
 
 
+def test_weights_that_name_an_animal_in_words_know_its_code(model, dataset):
+    version = ModelVersionFactory(registered_model=model, labels=["Folsomia candida"])
+    dataset.labels = ["FOLSOMIA_CANDIDA"]
+    dataset.counts = counts_of(["FOLSOMIA_CANDIDA"], boxes=9)
+    assert dataset_problems(dataset, registered_model=model, base=version) == []
+
+
 def test_a_dataset_of_another_model_and_a_base_that_cannot_be_loaded_are_refused(dataset):
     base = ModelVersionFactory(labels=["CER"], unusable_reason="the file is damaged")
     problems = dataset_problems(dataset, registered_model=RegisteredModelFactory(), base=base)

@@ -8,13 +8,13 @@ from uuid import UUID
 import numpy as np
 import structlog
 from django.db import connection, transaction
-from django.utils.text import slugify
 
 from apps.common.leased import WorkStatus
 from apps.observations.models import Detection, Label, Observation, Photo, Survey
 from apps.observations.numbering import kept_numbers, reading_order
 from apps.observations.services.geoprivacy import review_public_location
 from apps.observations.signals import photos_detected, tell_on_commit
+from apps.training.engine.label_codes import label_code
 from apps.training.engine.types import DetectedBoxes
 from apps.training.models import ModelVersion
 
@@ -132,7 +132,7 @@ def detections(
 
 def labels_of(survey: Survey, codes: Collection[str]) -> list[Label]:
     """The survey's labels for the model's label list, in its order; one the survey lacks is made."""
-    slugs = [slugify(code).replace("-", "_").upper()[:40] if not _is_code(code) else code for code in codes]
+    slugs = [label_code(code) for code in codes]
     known = {label.code: label for label in Label.objects.filter(survey=survey, code__in=slugs)}
     for code, slug in zip(codes, slugs, strict=True):
         if slug not in known:
@@ -142,10 +142,6 @@ def labels_of(survey: Survey, codes: Collection[str]) -> list[Label]:
                 defaults={"scientific_name": "" if slug == code else code[:160], "rank": Label.Rank.OTHER},
             )[0]
     return [known[slug] for slug in slugs]
-
-
-def _is_code(text: str) -> bool:
-    return 0 < len(text) <= 40 and all(c.isascii() and (c.isalnum() or c in "-_") for c in text)
 
 
 def _labels(survey: Survey, version: ModelVersion) -> list[Label]:

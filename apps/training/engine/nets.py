@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apps.training.engine.environment import import_ultralytics
+from apps.training.engine.label_codes import label_code
 from apps.training.engine.recipe import ARCHITECTURES
 from apps.training.engine.weights import WeightsError, load_checkpoint_model, load_torch_model
 
@@ -29,10 +30,10 @@ def load_base(path: Path) -> DetectionModel:
 
 
 def heritage(base: DetectionModel | None, labels: Sequence[str]) -> Heritage:
-    known = set(_names(base).values()) if base is not None else set()
+    known = set(map(label_code, _names(base).values())) if base is not None else set()
     return Heritage(
-        tuple(label for label in labels if label in known),
-        tuple(label for label in labels if label not in known),
+        tuple(label for label in labels if label_code(label) in known),
+        tuple(label for label in labels if label_code(label) not in known),
     )
 
 
@@ -40,7 +41,7 @@ def build_net(base: DetectionModel | None, labels: Sequence[str], *, architectur
     """A net for exactly these labels in this order.
 
     With a base everything but the last layer of the class branch is copied whole, and of that layer the rows of
-    the labels that the base knows by the same name. A new label begins with no weights and the bias of a rare animal,
+    the labels that the base knows by the same code (`label_codes`). A new label begins with no weights and the bias of a rare animal,
     so that before any training the net answers as its base did.
     """
     import_ultralytics()
@@ -63,8 +64,10 @@ def _copy_class_rows(base: DetectionModel, net: DetectionModel, labels: Sequence
     """Ultralytics matches names too, but without regard to case, and fills what is new with noise."""
     import torch
 
-    row_of = {name: row for row, name in _names(base).items()}
-    known = [(row, row_of[label]) for row, label in enumerate(labels) if label in row_of]
+    row_of = {label_code(name): row for row, name in _names(base).items()}
+    known = [
+        (row, row_of[label_code(label)]) for row, label in enumerate(labels) if label_code(label) in row_of
+    ]
     if not known:
         return  # nothing to keep: Ultralytics' own start
     pairs = list(zip(_last_class_layers(base), _last_class_layers(net), strict=True))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from django.core.files.storage import Storage
 
+from apps.training.engine.label_codes import label_code
 from apps.training.inference import detector_of
 from apps.training.models import ModelVersion
 from apps.training.services.datasets import DatasetDamagedError, FrozenItem
@@ -161,7 +162,7 @@ class _Source:
 
 def _side(version: ModelVersion, labels: Sequence[str], measurement: "Measurement") -> _Side:
     detector = detector_of(version)
-    known = {code: number for number, code in enumerate(detector.labels)}
+    known = {label_code(name): number for number, name in enumerate(detector.labels)}
     columns = np.array([known.get(code, -1) for code in labels], np.int64)
     if not (columns >= 0).any():
         raise LabelsUnknownError(f"{version} knows {', '.join(detector.labels)}")

@@ -24,6 +24,7 @@ from django.db.models.functions import Now
 from apps.common.leased import LeaseLostError, WorkStatus, is_stopping, kept_lease
 from apps.common.tasks import wake_once
 from apps.training.engine.examination import examine_weights
+from apps.training.engine.label_codes import label_code
 from apps.training.engine.refusals import RefusedWeightsError, shown
 from apps.training.engine.weights import file_sha256
 from apps.training.hooks import names_of
@@ -211,17 +212,18 @@ def import_notes(row: ModelImport) -> list[tuple[str, dict[str, Any]]]:
     labels = [str(label) for label in row.findings.get("labels", ())]
     notes: list[tuple[str, dict[str, Any]]] = []
     known = names_of(row.registered_model)
-    if unknown := [label for label in labels if label not in known]:
+    if unknown := [label for label in labels if label_code(label) not in known]:
         notes.append(("unknown_to_surveys", {"labels": unknown}))
     serving = row.registered_model.production_version
     if serving is not None:
-        lost = [label for label in serving.labels if label not in labels]
-        new = [label for label in labels if label not in serving.labels]
+        codes, serving_codes = [*map(label_code, labels)], [*map(label_code, serving.labels)]
+        lost = [label for label, code in zip(serving.labels, serving_codes, strict=True) if code not in codes]
+        new = [label for label, code in zip(labels, codes, strict=True) if code not in serving_codes]
         if lost:
             notes.append(("lost_labels", {"labels": lost}))
         if new:
             notes.append(("new_labels", {"labels": new}))
-        if not lost and not new and labels != serving.labels:
+        if not lost and not new and codes != serving_codes:
             notes.append(("other_order", {}))
     if "object_size_assumed" in row.findings.get("notes", ()):
         notes.append(("object_size_assumed", {"size": row.findings.get("object_size_px")}))

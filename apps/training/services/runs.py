@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from apps.common.leased import LeasedWork
 from apps.common.tasks import wake_once
 from apps.training.engine.hardware import Hardware
+from apps.training.engine.label_codes import label_code
 from apps.training.engine.recipe import Recipe, RecipeError, default_recipe
 from apps.training.models import (
     OPEN_RUNS,
@@ -125,7 +126,7 @@ def _base_problems(dataset: Dataset, base: ModelVersion) -> list[Problem]:
     problems = []
     if base.unusable_reason:
         problems.append(Problem("base_unusable", {"version": str(base)}))
-    lacking = [label for label in base.labels if label not in dataset.labels]
+    lacking = [label for label in base.labels if label_code(label) not in dataset.labels]
     # Another model's weights are a start only; nobody expects their labels of this one.
     if lacking and base.registered_model_id == dataset.registered_model_id:
         problems.append(Problem("labels_do_not_extend", {"labels": lacking}))
