@@ -60,6 +60,10 @@ class StartForm(forms.Form):
         self._survey = survey
         self.hardware, self.pictures = _expected(survey)
         self.defaults = default_recipe(self.hardware, self.pictures).as_record()
+        model = survey.registered_model
+        self._production = model.production_version if model else None
+        if self._production:
+            self.defaults["image_size"] = self._production.image_size_px
         base: Any = self.fields["base"]
         base.choices = list(_bases(survey))
         for name, rule in RULES.items():
@@ -109,11 +113,15 @@ class StartForm(forms.Form):
         }
 
     def _chosen(self, cleaned: Mapping[str, Any]) -> dict[str, Any]:
-        return {
+        chosen = {
             name: value
             for name, value in cleaned.items()
             if name in RULES and value not in (None, "") and value != self.defaults[name]
         }
+        if self._production and cleaned.get("base") != PRODUCTION and cleaned.get("image_size"):
+            # Another base brings another size; what stands in the form is what was meant.
+            chosen["image_size"] = cleaned["image_size"]
+        return chosen
 
 
 def _field(rule: Rule) -> forms.Field:

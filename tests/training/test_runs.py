@@ -146,6 +146,16 @@ def test_a_version_would_forget_labels_that_the_dataset_lacks(model, dataset):
     assert (refusal.value.code, refusal.value.details) == ("labels_do_not_extend", {"labels": ["OLD"]})
 
 
+def test_a_base_keeps_its_image_size_unless_somebody_chose_another(model, dataset):
+    ModelVersionFactory(registered_model=model, labels=["CER"], image_size_px=1280)
+    first = ask(model, dataset)
+    assert first.parameters["image_size"] == 1280
+    TrainingRun.objects.update(status="cancelled")
+    assert ask(model, dataset, parameters={"image_size": 320}).parameters["image_size"] == 320
+    TrainingRun.objects.update(status="cancelled")
+    assert ask(model, dataset, is_untrained=True).parameters["image_size"] == 640
+
+
 def test_weights_that_name_an_animal_in_words_know_its_code(model, dataset):
     version = ModelVersionFactory(registered_model=model, labels=["Folsomia candida"])
     dataset.labels = ["FOLSOMIA_CANDIDA"]

@@ -133,10 +133,17 @@ def _base_problems(dataset: Dataset, base: ModelVersion) -> list[Problem]:
     return problems
 
 
-def recipe_of(chosen: Mapping[str, Any], *, hardware: Hardware, pictures: int) -> Recipe:
-    """What somebody chose, and for the rest the defaults of the machine. Raises `ParametersError` with every problem."""
+def recipe_of(
+    chosen: Mapping[str, Any], *, hardware: Hardware, pictures: int, base: ModelVersion | None = None
+) -> Recipe:
+    """What somebody chose, and for the rest the defaults of the machine. Raises `ParametersError` with every problem.
+
+    A base keeps its image size: animals of another size than it knows would be new to it, and the gate would judge
+    a latency that nobody asked for.
+    """
+    own = {"image_size": base.image_size_px} if base else {}
     try:
-        return Recipe.checked(default_recipe(hardware, pictures).as_record() | dict(chosen))
+        return Recipe.checked(default_recipe(hardware, pictures).as_record() | own | dict(chosen))
     except RecipeError as error:
         problems = [
             {**one, "name": parameter_name(one["field"]), "message": parameter_problem(one)}
@@ -163,9 +170,9 @@ def request_run(
 
     chosen = dict(parameters or {})
     photos = int(dataset.counts[Split.TRAIN]["photos"])
-    recipe = recipe_of(chosen, hardware=Hardware.here(), pictures=photos)
     if base is None and not is_untrained:
         base = registered_model.production_version
+    recipe = recipe_of(chosen, hardware=Hardware.here(), pictures=photos, base=base)
     problems = dataset_problems(dataset, registered_model=registered_model, base=base)
     if problems:
         raise DatasetUnfitError(problems)

@@ -129,7 +129,7 @@ def _settle_parameters(record: RunRecord) -> None:
         return
     photos = int(run.dataset.counts[Split.TRAIN]["photos"])
     try:
-        recipe = recipe_of(run.chosen, hardware=_hardware(), pictures=photos)
+        recipe = recipe_of(run.chosen, hardware=_hardware(), pictures=photos, base=run.base_version)
     except ParametersError as error:  # accepted by another version of the code
         raise RunFailedError("error", str(error)) from error
     run.parameters, run.epochs = recipe.as_record(), recipe.epochs
