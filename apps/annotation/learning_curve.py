@@ -42,7 +42,7 @@ class Point:
     map50: float | None
     map50_95: float | None
     low: float | None
-    """Bounds of the 95 % interval of mAP50-95, by bootstrap over the test photos."""
+    """Bounds of the 95 % interval of mAP50-95, by bootstrap over the test photos."""
     high: float | None
     is_common: bool
     """Measured on the test photos that the others were measured on."""
@@ -97,7 +97,7 @@ class Outlook:
 
     @property
     def margin(self) -> float:
-        """Half of the 95 % interval of the gain with each doubling."""
+        """Half of the 95 % interval of the gain with each doubling."""
         return 1.96 * (self.error or 0)
 
     @property

@@ -293,6 +293,6 @@ def chart_of(drawn: Curve) -> Chart | None:
         notes_name=_("version"),
         explanation=_(
             "Each point is a version: how good it is on the test photos, and how many annotated photos its dataset had. The "
-            "band is the 95 % interval; where bands overlap, the difference may be chance."
+            "band is the 95 % interval; where bands overlap, the difference may be chance."
         ),
     )

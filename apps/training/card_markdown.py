@@ -82,7 +82,7 @@ def _quality(card: Card) -> list[str]:
         lines.append(_("Not measured yet."))
     lines.append("")
     if card.tallies:
-        heads = (_("measure"), _("value"), _("95 % interval"))
+        heads = (_("measure"), _("value"), _("95 % interval"))
         lines += _table(heads, [(one.name, _number(one), _interval(one)) for one in card.tallies])
     if card.labels:
         columns = (_("label"), _("animals"), "mAP50-95", "mAP50", _("precision"), _("recall"), "F1")

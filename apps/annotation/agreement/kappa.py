@@ -25,7 +25,7 @@ Confusion = Mapping[tuple[str, str], int]
 class Kappa:
     value: float | None
     low: float | None
-    """Of the 95 % interval, as is `high`; None where one of the two used one label only, and kappa says nothing.
+    """Of the 95 % interval, as is `high`; None where one of the two used one label only, and kappa says nothing.
 
     It takes boxes as independent; animals on one photo are less so.
     """
@@ -112,7 +112,7 @@ def fleiss_kappa_of_pairs(confusion: Confusion) -> float | None:
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927, J. Am. Stat. Assoc. 22, 209-212): honest for few cases and near 0 and 1."""
+    """95 % interval of a share (Wilson 1927, J. Am. Stat. Assoc. 22, 209-212): honest for few cases and near 0 and 1."""
     if not n:
         return 0.0, 1.0
     share = successes / n
