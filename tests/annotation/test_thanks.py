@@ -222,5 +222,3 @@ def test_thanks_are_part_of_ones_own_data_and_go_with_the_account() -> None:
     ada.delete()
     assert not Thanks.objects.exists()
     assert TrainingRun.objects.exists()
-
-
