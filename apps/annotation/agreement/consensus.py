@@ -109,7 +109,10 @@ def _groups(answers: Sequence[LabelledBoxes], min_iou: float) -> list[tuple[Memb
     """Boxes of one animal; a box that nobody else has is a group of its own."""
     keys = [answer.keys() for answer in answers]
     links = []
-    for a, b in combinations(range(len(answers)), 2):
+    # In an order of the answers' own, so that what ties in all else (two boxes of one expert at the same place) is
+    # joined alike whoever comes first.
+    ranked = sorted(range(len(answers)), key=lambda answer: sorted(keys[answer]))
+    for a, b in combinations(ranked, 2):
         for pair in match(answers[a], answers[b], min_iou=min_iou):
             ends = sorted(
                 (

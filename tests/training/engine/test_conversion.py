@@ -95,9 +95,9 @@ def test_a_file_that_cannot_be_converted_says_why_and_leaves_nothing(tmp_path):
 
 
 def test_a_net_described_as_enormous_fails_alone(tiny_weights, tmp_path):
-    layers = [[-1, 1, "Conv", [32_000, 3, 2]]] * 6
+    layers = [[-1, 1, "Conv", [8_192, 3, 2]]] * 6
     enormous = TINY_ARCHITECTURE | {
-        "scales": {"n": [1.0, 1.0, 65_536]},
+        "scales": {"n": [1.0, 1.0, 8_192]},
         "backbone": layers,
         "head": [[[3, 5], 1, "Detect", ["nc"]]],
     }
