@@ -41,7 +41,8 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.timeout(2_400),
+    pytest.mark.serial,
+    pytest.mark.timeout(3_000),
 ]
 LABEL = "collembola"
 ENOUGH_ANSWERS = 58
