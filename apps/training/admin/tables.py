@@ -72,7 +72,9 @@ def event_table(rows: QuerySet[PromotionEvent]) -> str:
         ]
         for one in rows.select_related(*related).order_by("-pk")[:SHOWN]
     ]
-    return table(_("decisions"), [_("at"), _("decision"), _("before"), _("after"), _("by"), _("reason")], found)
+    return table(
+        _("decisions"), [_("at"), _("decision"), _("before"), _("after"), _("by"), _("reason")], found
+    )
 
 
 def _difference(comparison: Comparison) -> float | None:
