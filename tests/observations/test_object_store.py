@@ -5,12 +5,10 @@ import zipfile
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
-import boto3
 import pytest
 from django.core.files.storage import storages
 from django.test import Client
 from django.urls import reverse
-from moto.server import ThreadedMotoServer
 
 from apps.observations.models import ArchiveUpload, DiscardedFile, Photo, TilePyramid
 from apps.observations.services.archives import read_next_archive, receive_archive
@@ -19,6 +17,7 @@ from apps.observations.services.intake import receive_photo
 from apps.observations.services.tiles import cut_next_pyramid
 from project.storage_url import is_public_store, storages_from_url
 from tests.factories import ObservationFactory
+from tests.support.object_store import empty_bucket
 from tests.support.pictures import jpeg
 
 pytestmark = pytest.mark.django_db
@@ -27,19 +26,8 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(scope="module")
 def store() -> Iterator[str]:
     """The address of an empty bucket."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        region_name="eu-west-3",
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-    )
-    client.create_bucket(Bucket="podura", CreateBucketConfiguration={"LocationConstraint": "eu-west-3"})
-    yield f"s3://key:secret@{host}:{port}/podura?region=eu-west-3&tls=0"
-    server.stop()
+    with empty_bucket() as bucket:
+        yield bucket.url
 
 
 @pytest.fixture(autouse=True)

@@ -12,16 +12,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import boto3
 import pytest
 from django.core.files.storage import storages
-from moto.server import ThreadedMotoServer
 
 from apps.training.models import Dataset, ModelVersion, RunStatus, TrainingRun
 from apps.training.services.runs import cancel_run, request_run
 from apps.training.tasks.runs import continue_runs
 from project.storage_url import storages_from_url
 from tests.factories import RegisteredModelFactory
+from tests.support.object_store import empty_bucket
 from tests.support.processes import CHECKOUT, RealProcess, children_of, site_environment, wait_until
 from tests.training.frozen import frozen_scenes
 
@@ -222,31 +221,15 @@ def test_cancelling_reaches_a_real_worker_within_seconds(machine, beat, tmp_path
 @pytest.fixture
 def store(settings, monkeypatch):
     """An empty bucket that the test and its workers share, and nothing else."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        region_name="eu-west-3",
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-    )
-    client.create_bucket(Bucket="podura", CreateBucketConfiguration={"LocationConstraint": "eu-west-3"})
-    url = f"s3://key:secret@{host}:{port}/podura?region=eu-west-3&tls=0"
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "default": storages_from_url(url, static_backend="unused")["default"],
-    }
-    settings.STORAGE_URL = url
-    for model, field in ((Dataset, "manifest"), (TrainingRun, "checkpoint"), (ModelVersion, "weights")):
-        monkeypatch.setattr(model._meta.get_field(field), "storage", storages["default"])
-    yield client
-    server.stop()
-
-
-def keys(client, prefix) -> list[str]:
-    return [one["Key"] for one in client.list_objects_v2(Bucket="podura", Prefix=prefix).get("Contents", [])]
+    with empty_bucket() as bucket:
+        settings.STORAGES = {
+            **settings.STORAGES,
+            "default": storages_from_url(bucket.url, static_backend="unused")["default"],
+        }
+        settings.STORAGE_URL = bucket.url
+        for model, field in ((Dataset, "manifest"), (TrainingRun, "checkpoint"), (ModelVersion, "weights")):
+            monkeypatch.setattr(model._meta.get_field(field), "storage", storages["default"])
+        yield bucket
 
 
 def test_another_machine_goes_on_from_the_checkpoint_in_the_storage(store, machine, beat, tmp_path):
@@ -255,11 +238,11 @@ def test_another_machine_goes_on_from_the_checkpoint_in_the_storage(store, machi
     wait_for_epochs(run, 2, first)
     wait_until(lambda: now(run).checkpoint_epoch >= 2, what="a checkpoint in the storage")
     first.kill()
-    assert [key for key in keys(store, "") if "checkpoints" in key]
+    assert [key for key in store.file_names() if "checkpoints" in key]
     second = machine("b")
     wait_for_end(run, second)
     assert_done_once(run)
     assert resumed_after(run)[0] >= 2
-    assert not [key for key in keys(store, "") if "checkpoints" in key]
-    assert [key for key in keys(store, "") if key.endswith(".podura")]
+    assert not [key for key in store.file_names() if "checkpoints" in key]
+    assert [key for key in store.file_names() if key.endswith(".podura")]
     assert (tmp_path / "b" / "training" / "pictures").is_dir()

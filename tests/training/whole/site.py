@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import requests
-from moto.server import ThreadedMotoServer
 
 from apps.accounts.api.tokens import give_tokens
 from apps.accounts.models import User
+from tests.support.object_store import empty_bucket
 from tests.support.processes import CHECKOUT, RealProcess, free_port, site_environment, wait_until
 
 NAMED = ("DATABASE_URL", "REDIS_URL")
@@ -120,24 +119,10 @@ def self_contained(folder: Path) -> Iterator[Site]:
 @contextlib.contextmanager
 def with_services(folder: Path, redis_url: str) -> Iterator[Site]:
     """Database and broker by their addresses, files in an S3 bucket."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        region_name="eu-west-3",
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-    )
-    client.create_bucket(Bucket="podura", CreateBucketConfiguration={"LocationConstraint": "eu-west-3"})
-    store = f"s3://key:secret@{host}:{port}/podura?region=eu-west-3&tls=0"
-    environment = site_environment(redis_url=redis_url) | {"STORAGE_URL": store}
-    try:
+    with empty_bucket() as bucket:
+        environment = site_environment(redis_url=redis_url) | {"STORAGE_URL": bucket.url}
         with _ended(Site(folder, environment)) as site:
             yield site
-    finally:
-        server.stop()
 
 
 @contextlib.contextmanager
