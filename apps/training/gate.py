@@ -146,9 +146,14 @@ def _map_rules(gate: Gate, difference: Difference) -> tuple[Rule, Rule]:
         "high": difference.high,
     }
     return (
-        Rule("map_not_worse", difference.low >= -gate.max_map_loss, threshold=-gate.max_map_loss, **numbers),
+        Rule(
+            "map_not_worse",
+            _least(difference.low, -gate.max_map_loss),
+            threshold=-gate.max_map_loss,
+            **numbers,
+        ),
         # Both, so that neither a lucky draw nor the luck of these photos is taken for better.
-        Rule("map_better", difference.observed > 0 and difference.mean > 0, threshold=0.0, **numbers),
+        Rule("map_better", difference.observed > _ROUNDING < difference.mean, threshold=0.0, **numbers),
     )
 
 

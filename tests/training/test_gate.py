@@ -64,6 +64,8 @@ def test_the_lower_bound_of_the_difference_may_lie_little_below_nought(low, pass
     [
         (0.6001, 0.0001, True),
         (0.6, 0.0, False),
+        (math.nextafter(0.6, 1), 1e-16, False),  # only the order of a sum
+        (0.61, math.nan, False),
         (0.61, -0.001, False),
         (0.59, 0.001, False),
         (math.nan, 1, False),
