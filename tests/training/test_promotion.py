@@ -218,11 +218,13 @@ class TestRecord:
             "UPDATE training_promotionevent SET reason = 'other'",
             "UPDATE training_promotionevent SET kind = 'refused'",
             "UPDATE training_promotionevent SET by_name = 'Eve'",
+            "UPDATE training_promotionevent SET by_id = (SELECT max(id) FROM accounts_user)",
             "DELETE FROM training_promotionevent",
         ],
     )
-    def test_no_statement_changes_or_deletes_an_entry(self, model, statement):
-        serving(model)
+    def test_no_statement_changes_or_deletes_an_entry(self, model, ada, statement):
+        promote(version=candidate(model), by=ada)
+        UserFactory()
         with (
             pytest.raises(IntegrityError, match="kept for ever"),
             transaction.atomic(),
