@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from apps.common.leased import LeasedWork, LeasedWorkQuerySet
+from apps.common.leased import LeasedWork, LeasedWorkQuerySet, WorkStatus
 from apps.observations.models.observation import Observation
 from apps.observations.models.survey import Survey
 from apps.training.models import ModelVersion, sha256_validator
@@ -119,3 +119,8 @@ class Photo(LeasedWork):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def has_result(self) -> bool:
+        """An earlier one stays while the photo is looked at again, and when that fails."""
+        return self.status == WorkStatus.DONE or self.model_version_id is not None
