@@ -161,14 +161,14 @@ def detect_when_asked(survey: Survey, version: ModelVersion, monkeypatch: pytest
     """The inference worker answers at once."""
     from apps.annotation.services import ranking
 
-    real = ranking.request_detection
+    real = ranking.request_later_look
 
-    def ask_and_detect(photos: object, *, priority: int) -> int:
-        queued_now: int = real(photos, priority=priority)
+    def ask_and_detect(photos: list[int], *, version_id: int | None) -> int:
+        queued_now: int = real(photos, version_id=version_id)
         detect_as(survey, version, [0.5, 0.6, 0.95, 0.99])
         return queued_now
 
-    monkeypatch.setattr(ranking, "request_detection", ask_and_detect)
+    monkeypatch.setattr(ranking, "request_later_look", ask_and_detect)
 
 
 def test_a_second_promotion_meanwhile_starts_the_update_over_and_shuts_the_first_worker_out() -> None:
@@ -276,6 +276,21 @@ def test_a_promotion_that_no_message_told_of_is_found_by_the_sweep() -> None:
     (update,) = QueueUpdate.objects.all()
     assert (update.model_version, update.reason) == (version, QueueUpdate.Reason.PROMOTION)
     assert find_missed_promotions() == 0
+
+
+def test_a_promotion_whose_news_died_half_way_is_found_by_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    survey = queued([0.9, 0.5])
+    version = promoted(survey)
+
+    def killed(**_values: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as death:
+        death.setattr(QueueUpdate.objects, "create", killed)
+        with pytest.raises(SystemExit):
+            request_updates_for(version)
+    assert find_missed_promotions() == 1
+    assert QueueUpdate.objects.get().model_version == version
 
 
 def test_promoting_tells_the_queue(django_capture_on_commit_callbacks: object) -> None:

@@ -9,6 +9,7 @@ from django.utils import translation
 
 from apps.common.leased import LeasedWork, WorkStatus
 from apps.observations.models import Label, Photo
+from apps.observations.services.detection import request_later_look
 from apps.observations.services.redetection import redetect_recent
 from apps.observations.tasks import redetect
 from apps.observations.version_history import SAME_ANIMAL_IOU, same_animals, version_history
@@ -196,6 +197,44 @@ def test_recent_photos_are_looked_at_again_by_the_new_version_at_low_priority(
     photo.refresh_from_db()
     assert photo.status == WorkStatus.DONE
     assert redetect_recent() == 0  # it waits already
+
+
+def test_somebody_who_waits_for_a_photo_is_not_put_behind_by_a_promotion(
+    photo: Photo, old: ModelVersion
+) -> None:
+    """Asked for as recent and then, a moment before its turn, by a person."""
+    urgent = of_survey(photo, model_version=old, status=WorkStatus.PENDING)
+    Photo.objects.filter(pk=urgent.pk).update(priority=LeasedWork.Priority.INTERACTIVE)
+    seen = of_survey(photo)
+    stale = of_survey(photo, model_version=old)
+    assert request_later_look([urgent.pk, seen.pk, stale.pk], version_id=photo.model_version_id) == 1
+    urgent.refresh_from_db()
+    assert urgent.priority == LeasedWork.Priority.INTERACTIVE
+    assert Photo.objects.get(status=WorkStatus.PENDING, priority=LeasedWork.Priority.LOW) == stale
+
+
+@pytest.mark.parametrize("status", [WorkStatus.PENDING, WorkStatus.FAILED])
+def test_a_later_look_that_waits_or_failed_is_no_failure_of_the_photo(
+    client: Client, photo: Photo, old: ModelVersion, status: str
+) -> None:
+    stale = of_survey(
+        photo,
+        model_version=old,
+        detection_count=1,
+        best_score=0.9,
+        status=status,
+        failure_reason="worker_lost",
+    )
+    found(stale, old, LabelFactory(survey=photo.survey, scientific_name="Folsomia candida"), 1, 10)
+    text = page(client, stale)
+    assert "1 animal</h1>" in text
+    assert "delete it" not in text
+    assert ("The earlier result stands" in text) == (status == WorkStatus.FAILED)
+    for address in (
+        reverse("observations:observation", args=[stale.observation.public_id]),
+        reverse("observations:gallery"),
+    ):
+        assert "badge--failed" not in client.get(address).content.decode()
 
 
 def test_photos_that_experts_decided_on_or_have_open_are_left_alone(photo: Photo, old: ModelVersion) -> None:

@@ -21,8 +21,8 @@ from apps.annotation.services.scoring import CHUNK, score_tasks
 from apps.annotation.services.settlement import settle
 from apps.common.leased import LeasedWork, LeaseLostError, WorkStatus
 from apps.common.tasks import wake_once
-from apps.observations.models import Photo, Survey
-from apps.observations.services.detection import request_detection
+from apps.observations.models import Survey
+from apps.observations.services.detection import request_later_look
 from apps.training.models import ModelVersion
 
 _UNDER_WAY: Final = (WorkStatus.PENDING, WorkStatus.PROCESSING)
@@ -56,17 +56,18 @@ def request_update(
         "requested_by": by,
         "priority": LeasedWork.Priority.BATCH,
     }
-    wake_once(update_queues)
-    if version is not None:
-        policy_of(survey_id)
-        AnnotationPolicy.objects.filter(survey=survey_id).update(ranked_version=version)
-    try:
-        with transaction.atomic():
-            return QueueUpdate.objects.create(survey_id=survey_id, **wanted)
-    except IntegrityError:
-        return _start_over(survey_id, wanted) or request_update(
-            survey=survey, reason=reason, version=version, by=by
-        )
+    # Both or nothing: a promotion that is noted without its update would be missed for ever.
+    with transaction.atomic():
+        wake_once(update_queues)
+        if version is not None:
+            policy_of(survey_id)
+            AnnotationPolicy.objects.filter(survey=survey_id).update(ranked_version=version)
+        try:
+            with transaction.atomic():
+                return QueueUpdate.objects.create(survey_id=survey_id, **wanted)
+        except IntegrityError:
+            current = _start_over(survey_id, wanted)
+    return current or request_update(survey=survey, reason=reason, version=version, by=by)
 
 
 def request_updates_for(version: ModelVersion) -> list[QueueUpdate]:
@@ -191,8 +192,7 @@ def _ask_for_detection(update: QueueUpdate) -> None:
     while chunk := list(stale.filter(pk__gt=last).order_by("pk").values_list("pk", "photo")[:CHUNK]):
         _require_held(update)
         last = chunk[-1][0]
-        photos = Photo.objects.filter(pk__in=[photo for _task, photo in chunk])
-        request_detection(photos, priority=LeasedWork.Priority.LOW)
+        request_later_look([photo for _task, photo in chunk], version_id=update.model_version_id)
 
 
 def _score_changed(update: QueueUpdate, policy: AnnotationPolicy) -> None:

@@ -11,9 +11,9 @@ from django.db import connection
 from apps.annotation.models import AnnotationPolicy, AnnotationTask, Assignment, QueueUpdate
 from apps.annotation.services.policies import policy_of
 from apps.annotation.services.queue import enqueue_photos
-from apps.common.leased import LeasedWork, WorkStatus
+from apps.common.leased import WorkStatus
 from apps.observations.models import Photo, Survey
-from apps.observations.services.detection import request_detection
+from apps.observations.services.detection import request_later_look
 
 STRETCH: Final = 2_000
 _UNDER_WAY: Final = (WorkStatus.PENDING, WorkStatus.PROCESSING)
@@ -66,8 +66,7 @@ def _ask_for_left_behind(policy: AnnotationPolicy) -> None:
         .exclude(model_version=policy.ranked_version_id)
         .exclude(annotation_task__assignments__state=Assignment.State.OPEN)
     )
-    if left.exists():
-        request_detection(left, priority=LeasedWork.Priority.LOW)
+    request_later_look(list(left.values_list("pk", flat=True)), version_id=policy.ranked_version_id)
 
 
 def _go_on(policy: AnnotationPolicy) -> None:

@@ -7,7 +7,7 @@ batches. Each batch is saved in one short transaction of its own, guarded by the
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ from uuid import UUID
 
 import structlog
 from django.conf import settings
+from django.db import transaction
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
@@ -85,6 +86,25 @@ def request_detection(photos: QuerySet[Photo], *, priority: int = LeasedWork.Pri
     return queued
 
 
+def request_later_look(photo_ids: Collection[int], *, version_id: int | None) -> int:
+    """Have photos that show another version's result looked at again when nothing else is to do; gives how many.
+
+    Those that wait or are worked on already are left alone: somebody may be waiting for them. Locked in the order of their
+    keys, since a promotion has several apps ask for the same photos at once.
+    """
+    from apps.observations.tasks import detect_waiting  # tasks call services
+
+    with transaction.atomic():
+        stale = Photo.objects.filter(pk__in=photo_ids, status=WorkStatus.DONE).exclude(
+            model_version=version_id
+        )
+        pks = list(stale.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+        queued = Photo.objects.filter(pk__in=pks).requeue(priority=LeasedWork.Priority.LOW)
+        if queued:
+            wake_once(detect_waiting)
+    return queued
+
+
 def failure_message(photo: Photo) -> str:
     """Why detection of a photo failed, or why it waits, in the reader's language; empty when there is nothing to say."""
     code = photo.failure_reason.partition(":")[0]
@@ -94,6 +114,8 @@ def failure_message(photo: Photo) -> str:
         return _(
             "The model of this survey cannot be used at the moment. Your photo waits; you need not do anything."
         )
+    if photo.model_version_id:
+        return _("A later look at this photo failed. The earlier result stands.")
     if code == ORIGINAL_MISSING:
         return _("The stored original cannot be found. Please send the photo again.")
     if is_refusal_code(code):

@@ -8,10 +8,10 @@ from typing import Final
 
 from django.conf import settings
 
-from apps.common.leased import LeasedWork, WorkStatus
+from apps.common.leased import WorkStatus
 from apps.observations.hooks import settled_photos
 from apps.observations.models import Photo, Survey
-from apps.observations.services.detection import request_detection
+from apps.observations.services.detection import request_later_look
 from apps.training.models import ModelVersion
 
 _AT_ONCE: Final = 500
@@ -44,7 +44,5 @@ def _redetect(survey: Survey, version_id: int) -> int:
     for start in range(0, len(stale), _AT_ONCE):
         chunk = stale[start : start + _AT_ONCE]
         settled = {pk for answer in settled_photos.answers(chunk) for pk in answer}
-        # The condition again: a worker may have been faster.
-        photos = Photo.objects.filter(pk__in=set(chunk) - settled, status=WorkStatus.DONE)
-        asked += request_detection(photos.exclude(model_version=version_id), priority=LeasedWork.Priority.LOW)
+        asked += request_later_look(set(chunk) - settled, version_id=version_id)
     return asked
