@@ -134,6 +134,18 @@ class TestComparisonPage:
         assert str(other) in response.content.decode()
         assert model.production_version == other
 
+    @pytest.mark.parametrize(("status", "reason"), [("failed", "worker_lost"), ("done", "")])
+    def test_one_that_failed_or_could_not_decide_can_be_asked_for_again(
+        self, signed_in, comparison, challenger, status, reason
+    ):
+        Comparison.objects.filter(pk=comparison.pk).update(
+            status=status, verdict="undecided" if status == "done" else "", failure_reason=reason
+        )
+        again = page("modelversion_compare", challenger)
+        assert again in signed_in.get(page("comparison_change", comparison)).content.decode()
+        for_experts = signed_in.get(reverse("training:comparison", args=[comparison.public_id]))
+        assert page("comparison_change", comparison) in for_experts.content.decode()
+
 
 class TestVersionPage:
     def test_shows_what_was_compared_measured_and_decided(self, signed_in, comparison, champion, challenger):
@@ -214,6 +226,20 @@ class TestModelPage:
         assert (event.kind, event.by, event.reason) == ("rules_changed", curator, "GPU")
         text = signed_in.get(page("promotionevent_change", event)).content.decode()
         assert "latency may be higher by the factor" in text.lower()
+
+    def test_who_looks_changes_nothing(self, signed_in, challenger, model):
+        PromotionPolicy.objects.all().delete()
+        for name, row in (
+            ("registeredmodel_change", model),
+            ("registeredmodel_rules", model),
+            ("registeredmodel_freeze", model),
+            *((f"modelversion_{one}", challenger) for one in ("promote", "override", "refuse", "compare")),
+        ):
+            assert signed_in.get(page(name, row)).status_code == 200
+        assert not PromotionPolicy.objects.exists()
+        challenger.refresh_from_db()
+        assert challenger.stage == "candidate"
+        assert not Comparison.objects.exists()
 
     def test_a_model_without_anything_and_a_frozen_one_are_shown_in_the_list(self, signed_in, model):
         freeze_promotion(model=RegisteredModelFactory(), reason="x")

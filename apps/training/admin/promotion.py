@@ -1,6 +1,7 @@
 """Registered models with the rules of their promotion, and the record of every decision."""
 
 import json
+from copy import copy
 from functools import partial
 from typing import Any, ClassVar
 
@@ -28,7 +29,6 @@ from apps.training.services.promotion import (
     POLICY_FIELDS,
     change_policy,
     freeze_promotion,
-    policy_of,
     thaw_promotion,
 )
 
@@ -77,7 +77,7 @@ class RegisteredModelAdmin(FastAdmin):
         description=_("promotion"), label={"automatic": "success", "manual": "info", "frozen": "warning"}
     )
     def promotion(self, model: RegisteredModel) -> tuple[str, str]:
-        policy = getattr(model, "promotion_policy", None) or PromotionPolicy(registered_model=model)
+        policy = _policy_shown(model)
         if policy.is_frozen:
             return "frozen", _now("frozen")
         is_automatic = policy.promotion == PromotionPolicy.Promotion.AUTOMATIC
@@ -89,7 +89,7 @@ class RegisteredModelAdmin(FastAdmin):
 
     @display(description=_("rules of promotion"))
     def rules_shown(self, model: RegisteredModel) -> str:
-        policy = policy_of(model)
+        policy = _policy_shown(model)
         rows = [[cell(_rule_name(name)), cell(_policy_value(policy, name))] for name in POLICY_FIELDS]
         return table(_now("rules of promotion"), [_now("rule"), _now("value")], rows)
 
@@ -206,6 +206,11 @@ def _can_go_back(version: ModelVersion) -> bool:
     return bool(version.promoted_at) and not version.unusable_reason and not is_serving
 
 
+def _policy_shown(model: RegisteredModel) -> PromotionPolicy:
+    """To be read: the defaults are written down by the first decision, not by whoever looks."""
+    return getattr(model, "promotion_policy", None) or PromotionPolicy(registered_model=model)
+
+
 def _rule_name(name: str) -> Any:
     field: Any = PromotionPolicy._meta.get_field(name)
     return field.verbose_name
@@ -220,11 +225,9 @@ def _back(model: RegisteredModel) -> str:
 
 
 def _rules(request: HttpRequest, model: RegisteredModel) -> Confirmation:
-    policy = policy_of(model)
-
     def form(data: Any, *, initial: dict[str, Any]) -> PolicyForm:
         # A copy, so that what is typed does not stand in the row that the page shows.
-        return PolicyForm(data, instance=PromotionPolicy.objects.get(pk=policy.pk), initial=initial)
+        return PolicyForm(data, instance=copy(_policy_shown(model)), initial=initial)
 
     def act(bound: PolicyForm) -> str:
         values = {name: bound.cleaned_data[name] for name in POLICY_FIELDS}

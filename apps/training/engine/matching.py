@@ -63,7 +63,7 @@ def found_of(detected: DetectedBoxes, columns: NDArray[np.int64]) -> Found:
     """
     known = np.flatnonzero(columns >= 0)
     scores = detected.class_scores[:, columns[known]]
-    if not len(scores):
+    if not scores.size:
         return Found(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32))
     best = scores.argmax(axis=1)
     score = scores[np.arange(len(scores)), best].astype(np.float32)

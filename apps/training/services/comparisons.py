@@ -11,7 +11,7 @@ from apps.accounts.models import User
 from apps.common.leased import LeasedWork, LeaseLostError, WorkStatus, kept_lease
 from apps.common.tasks import wake_once
 from apps.training.gate import Gate, Judgement, Side, judge
-from apps.training.inference import ModelUnavailableError, detector_of
+from apps.training.inference import ModelUnavailableError, detector_of, is_loadable_here
 from apps.training.models import (
     Comparison,
     Dataset,
@@ -28,8 +28,15 @@ from apps.training.services.datasets import DatasetDamagedError
 from apps.training.services.evaluations import StoppedError, failure_reason, told_progress
 from apps.training.services.gate_photos import GatePhotos, dataset_for, gate_photos
 from apps.training.services.measurement import LabelsUnknownError, measure_versions
-from apps.training.services.promotion import mark_unusable, policy_of, promote, refuse, report_unloadable
-from apps.training.services.promotion_mails import tell_comparison
+from apps.training.services.promotion import (
+    mark_unusable,
+    policy_of,
+    promote,
+    readmit,
+    refuse,
+    report_unloadable,
+)
+from apps.training.services.promotion_mails import tell_comparison, tell_failed_comparison
 from apps.training.services.reports import discard_reports, store_evaluation
 
 if TYPE_CHECKING:
@@ -101,11 +108,28 @@ def continue_next_comparison() -> bool:
         except (DatasetDamagedError, LabelsUnknownError) as error:
             _fail(comparison, failure_reason(error))  # the next attempt would find the same
         except Exception as error:
+            if _is_storage_away(comparison):
+                # Three attempts would be over in two minutes, and the version would never be compared.
+                logger.warning("comparison_waits_for_storage", comparison=comparison.pk, error=str(error))
+                rows.release(token)
+                return False
             logger.exception("comparison_failed", comparison=comparison.pk)
-            rows.give_back_after_error(token, reason=failure_reason(error))
+            with transaction.atomic():
+                rows.give_back_after_error(token, reason=failure_reason(error))
+                _tell_failed([comparison.pk])
             return False
         return True
     return False
+
+
+def give_up_lost_comparisons() -> int:
+    """End those whose last attempt fell silent, and tell; gives how many."""
+    with transaction.atomic():
+        lost = Comparison.objects.all().exhausted().select_for_update(skip_locked=True).order_by("pk")
+        pks = list(lost.values_list("pk", flat=True))
+        given_up = Comparison.objects.filter(pk__in=pks).give_up_exhausted()
+        _tell_failed(pks)
+    return given_up
 
 
 def _compare(comparison: Comparison) -> None:
@@ -125,9 +149,8 @@ def _compare(comparison: Comparison) -> None:
     evaluations: list[Evaluation] = []
     try:
         with transaction.atomic():
-            evaluations = [
-                _stored(comparison, version, one) for version, one in zip(versions, measured, strict=True)
-            ]
+            for version, one in zip(versions, measured, strict=True):
+                evaluations.append(_stored(comparison, version, one))
             # Before the comparison's own row, as every decision takes them: else two could wait for each other.
             RegisteredModel.objects.select_for_update().get(pk=comparison.registered_model_id)
             comparison.finish(
@@ -151,7 +174,7 @@ def _compare(comparison: Comparison) -> None:
 
 def _usable_champion(comparison: Comparison) -> ModelVersion | None:
     """The version that serves now, which can be loaded; so must the challenger."""
-    _load_challenger(comparison.challenger)
+    _load_challenger(comparison)
     for _attempt in range(3):
         champion = comparison.registered_model.production_version
         if champion is None:
@@ -168,14 +191,21 @@ def _usable_champion(comparison: Comparison) -> ModelVersion | None:
     raise ModelUnavailableError("the version in production changed three times meanwhile")
 
 
-def _load_challenger(challenger: ModelVersion) -> None:
+def _load_challenger(comparison: Comparison) -> None:
+    challenger = comparison.challenger
     try:
         detector_of(challenger)
     except ModelUnavailableError as error:
-        if not error.is_fault:
+        if not error.is_fault or not _can_load_another(comparison):
             raise
         mark_unusable(challenger, str(error))
         raise PromotionError("challenger_unusable", reason=str(error)) from error
+
+
+def _can_load_another(comparison: Comparison) -> bool:
+    """Whether it is the challenger and not this machine that is at fault; where nothing serves, that cannot be told."""
+    champion = comparison.registered_model.production_version
+    return champion is None or champion == comparison.challenger or is_loadable_here(champion)
 
 
 def _photos(comparison: Comparison, champion: ModelVersion | None, gate: Gate) -> GatePhotos:
@@ -258,8 +288,9 @@ def _stored(comparison: Comparison, version: ModelVersion, measured: "Measured")
 def _act(comparison: Comparison) -> None:
     """What follows from the verdict, in the transaction that writes it: so it happens once."""
     comparison.challenger.refresh_from_db()
-    if comparison.challenger.stage == ModelVersion.Stage.PRODUCTION:
-        return  # a curator was faster
+    if comparison.challenger.stage == ModelVersion.Stage.PRODUCTION:  # a curator was faster
+        Comparison.objects.filter(pk=comparison.pk).update(decision=Comparison.Decision.PROMOTED)
+        return
     policy = PromotionPolicy.objects.get(registered_model=comparison.registered_model_id)
     if comparison.verdict == Comparison.Verdict.REFUSED:
         refuse(
@@ -269,6 +300,8 @@ def _act(comparison: Comparison) -> None:
             by=None,
         )
         return
+    if comparison.verdict == Comparison.Verdict.PASSED:
+        readmit(comparison.challenger)
     is_automatic = policy.promotion == PromotionPolicy.Promotion.AUTOMATIC
     promoted = False
     if comparison.verdict == Comparison.Verdict.PASSED and is_automatic and not policy.is_frozen:
@@ -293,6 +326,25 @@ def _act(comparison: Comparison) -> None:
 
 def _fail(comparison: Comparison, reason: str) -> None:
     try:
-        comparison.finish(status=WorkStatus.FAILED, reason=reason)
+        with transaction.atomic():
+            comparison.finish(status=WorkStatus.FAILED, reason=reason)
+            _tell_failed([comparison.pk])
     except LeaseLostError:
         logger.warning("comparison_lease_lost", comparison=comparison.pk)
+
+
+def _tell_failed(pks: Sequence[int]) -> None:
+    """In the transaction that ends them: a version that is not compared never goes live by itself."""
+    failed = Comparison.objects.filter(pk__in=pks, status=WorkStatus.FAILED)
+    for comparison in failed.exclude(challenger__stage=ModelVersion.Stage.PRODUCTION):
+        tell_failed_comparison(comparison)
+
+
+def _is_storage_away(comparison: Comparison) -> bool:
+    """Asked, since each storage raises the errors of its own library."""
+    manifest = comparison.dataset.manifest
+    try:
+        manifest.storage.exists(str(manifest.name))
+    except Exception:  # noqa: BLE001
+        return True
+    return False

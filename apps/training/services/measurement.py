@@ -41,7 +41,7 @@ _FETCHING_AT_ONCE: Final = 4
 
 
 class LabelsUnknownError(Exception):
-    """A version shares no label with the dataset: there is nothing to measure."""
+    """The version in question shares no label with the dataset: there is nothing to measure."""
 
 
 class PictureDamagedError(DatasetDamagedError):
@@ -63,11 +63,14 @@ def measure_versions(
     """Each version on the same pictures, in turns, one result for each.
 
     `between` hears after each picture how many all versions have done, and may raise to end. A version that lacks some of
-    `labels` misses their animals. Raises `LabelsUnknownError`, `DatasetDamagedError`, and `ModelUnavailableError`.
+    `labels` misses their animals. Raises `LabelsUnknownError` where the first version lacks all of them (another one then
+    finds nothing), `DatasetDamagedError`, and `ModelUnavailableError`.
     """
     from apps.training.engine.measures import Measurement
 
     sides = [_side(version, labels, Measurement(tuple(labels))) for version in versions]
+    if not (sides[0].columns >= 0).any():
+        raise LabelsUnknownError(f"{versions[0]} knows {', '.join(sides[0].detector.labels)}")
     detectors = [side.detector for side in sides]
     block = len(items) if len(versions) == 1 else BLOCK
     worked = 0
@@ -164,8 +167,6 @@ def _side(version: ModelVersion, labels: Sequence[str], measurement: "Measuremen
     detector = detector_of(version)
     known = {label_code(name): number for number, name in enumerate(detector.labels)}
     columns = np.array([known.get(code, -1) for code in labels], np.int64)
-    if not (columns >= 0).any():
-        raise LabelsUnknownError(f"{version} knows {', '.join(detector.labels)}")
     return _Side(detector, columns, measurement)
 
 

@@ -108,6 +108,25 @@ def refuse(
     return version
 
 
+def readmit(version: ModelVersion) -> bool:
+    """A version that passes the gate is a candidate again if the gate alone had refused it: by another champion, on other
+    photos, or on a machine that was busy. What a curator refused waits for a curator. Gives whether it was so.
+    """
+    with transaction.atomic():
+        _locked(version.registered_model_id)
+        refusals = PromotionEvent.objects.filter(
+            to_version=version, kind__in=(Kind.REFUSED, Kind.REFUSED_BY_GATE)
+        )
+        last = refusals.order_by("-pk").first()
+        if last is None or last.kind != Kind.REFUSED_BY_GATE:
+            return False
+        refused = ModelVersion.objects.filter(pk=version.pk, stage=Stage.REFUSED)
+        if not refused.update(stage=Stage.CANDIDATE):
+            return False
+    version.stage = Stage.CANDIDATE
+    return True
+
+
 def roll_back(
     *,
     model: RegisteredModel,
@@ -262,8 +281,10 @@ def _check_promotable(
         raise NotPromotableError(
             "frozen", model=str(version.registered_model), reason=policy.frozen_reason or "–"
         )
+    # One that served once stays in the archive when it is refused.
+    judged = comparison or version.comparisons.filter(status=WorkStatus.DONE).order_by("-finished_at").first()
     is_refused = version.stage == Stage.REFUSED or (
-        comparison is not None and comparison.verdict == Comparison.Verdict.REFUSED
+        judged is not None and judged.verdict == Comparison.Verdict.REFUSED
     )
     if is_refused and kind != Kind.OVERRIDDEN:
         raise NotPromotableError("refused_by_gate", version=str(version))

@@ -11,6 +11,7 @@ from django.utils import translation
 
 from apps.accounts.mails import queue_mail
 from apps.accounts.models import User
+from apps.training.evaluation_texts import failure_sentence
 from apps.training.models import Comparison, ModelVersion
 from apps.training.promotion_texts import rule_sentence
 
@@ -41,6 +42,21 @@ def tell_comparison(comparison: Comparison, *, promoted: bool, frozen: bool = Fa
                 promoted=promoted,
                 frozen=frozen,
                 rules=[rule_sentence(rule) for rule in comparison.rules],
+                page=settings.SITE_URL + page,
+            )
+
+
+def tell_failed_comparison(comparison: Comparison) -> None:
+    """A version could not be compared: unless somebody asks again, it stays a candidate."""
+    page = reverse("admin:training_comparison_change", args=[comparison.pk])
+    for user in deciders():
+        with translation.override(user.language or settings.LANGUAGE_CODE):
+            _send(
+                user,
+                "comparison_failed",
+                f"comparison-failed-{comparison.pk}",
+                comparison=comparison,
+                reason=failure_sentence(comparison),
                 page=settings.SITE_URL + page,
             )
 

@@ -2,7 +2,7 @@
 
 from apps.common.tasks import is_awake, send_once, task
 from apps.training.models import Comparison
-from apps.training.services.comparisons import continue_next_comparison
+from apps.training.services.comparisons import continue_next_comparison, give_up_lost_comparisons
 from apps.training.tasks.evaluation import LONGEST_S
 
 
@@ -16,7 +16,6 @@ def compare_versions() -> None:
 
 def sweep_comparisons() -> None:
     """Find what a lost message left undone."""
-    rows = Comparison.objects.all()
-    rows.give_up_exhausted()
-    if rows.claimable().exists():
+    give_up_lost_comparisons()
+    if Comparison.objects.all().claimable().exists():
         send_once(compare_versions)
