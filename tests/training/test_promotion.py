@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from apps.training.models import Comparison, ModelVersion, PromotionEvent
 from apps.training.promotion_texts import NotPromotableError, OvertakenError, PromotionError
+from apps.training.services.comparisons import request_comparison
 from apps.training.services.promotion import (
     change_policy,
     freeze_promotion,
@@ -21,7 +22,7 @@ from apps.training.services.promotion import (
 )
 from apps.training.signals import model_promoted
 from tests.factories import RegisteredModelFactory, UserFactory
-from tests.training.factories import CandidateFactory, ComparisonFactory
+from tests.training.factories import CandidateFactory, ComparisonFactory, DatasetFactory
 
 pytestmark = pytest.mark.django_db
 Stage = ModelVersion.Stage
@@ -319,3 +320,19 @@ class TestRaces:
         assert len(events) == 3
         assert events[-1].from_version == second
         assert model.production_version == events[-1].to_version
+
+    def test_a_decision_holds_up_nobody_who_only_refers_to_the_model(self, model, ada):
+        """Else who asks for a comparison would wait for a decision that waits for the same comparison."""
+        new, dataset = candidate(model), DatasetFactory(registered_model=model)
+
+        def ask():
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '2s'")
+            try:
+                return request_comparison(challenger=new, dataset=dataset)
+            finally:
+                connection.close()
+
+        with transaction.atomic(), ThreadPoolExecutor(1) as pool:
+            refuse(version=new, by=ada, reason="Blurred")
+            assert pool.submit(ask).result().challenger == new

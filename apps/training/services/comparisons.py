@@ -125,7 +125,7 @@ def continue_next_comparison() -> bool:
 def give_up_lost_comparisons() -> int:
     """End those whose last attempt fell silent, and tell; gives how many."""
     with transaction.atomic():
-        lost = Comparison.objects.all().exhausted().select_for_update(skip_locked=True).order_by("pk")
+        lost = Comparison.objects.all().exhausted().select_for_update(skip_locked=True, no_key=True).order_by("pk")
         pks = list(lost.values_list("pk", flat=True))
         given_up = Comparison.objects.filter(pk__in=pks).give_up_exhausted()
         _tell_failed(pks)
@@ -152,7 +152,7 @@ def _compare(comparison: Comparison) -> None:
             for version, one in zip(versions, measured, strict=True):
                 evaluations.append(_stored(comparison, version, one))
             # Before the comparison's own row, as every decision takes them: else two could wait for each other.
-            RegisteredModel.objects.select_for_update().get(pk=comparison.registered_model_id)
+            RegisteredModel.objects.select_for_update(no_key=True).get(pk=comparison.registered_model_id)
             comparison.finish(
                 champion=champion,
                 challenger_evaluation=evaluations[0],

@@ -70,7 +70,7 @@ def request_model_import(
     if not size_bytes:
         raise RefusedWeightsError("empty")
     with transaction.atomic():
-        RegisteredModel.objects.select_for_update().get(pk=registered_model.pk)
+        RegisteredModel.objects.select_for_update(no_key=True).get(pk=registered_model.pk)
         known = (
             ModelImport.objects.filter(registered_model=registered_model, sha256=sha256)
             .filter(decision=Decision.OPEN)
@@ -147,7 +147,7 @@ def accept_import(*, model_import: ModelImport, by: AbstractBaseUser | None = No
     Raises `DecidedError` when it was refused or is not examined yet, `RefusedWeightsError` when its file is gone.
     """
     with transaction.atomic():
-        row: ModelImport = ModelImport.objects.select_for_update().get(pk=model_import.pk)
+        row: ModelImport = ModelImport.objects.select_for_update(no_key=True).get(pk=model_import.pk)
         if row.version is not None:
             return row.version
         if row.decision != Decision.OPEN or row.status != WorkStatus.DONE or not row.file:
@@ -174,7 +174,7 @@ def accept_import(*, model_import: ModelImport, by: AbstractBaseUser | None = No
 def refuse_import(*, model_import: ModelImport, by: AbstractBaseUser | None = None) -> ModelImport:
     """A person does not want them: the file leaves quarantine. Raises `DecidedError` when they were accepted."""
     with transaction.atomic():
-        row: ModelImport = ModelImport.objects.select_for_update().get(pk=model_import.pk)
+        row: ModelImport = ModelImport.objects.select_for_update(no_key=True).get(pk=model_import.pk)
         if row.decision == Decision.ACCEPTED:
             raise DecidedError(row.decision)
         if row.decision == Decision.OPEN:

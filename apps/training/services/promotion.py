@@ -52,7 +52,7 @@ def promote(
     kind = kind or Kind.PROMOTED
     with transaction.atomic():
         policy = _locked(version.registered_model_id)
-        current = ModelVersion.objects.select_for_update().get(pk=version.pk)
+        current = ModelVersion.objects.select_for_update(no_key=True).get(pk=version.pk)
         serving = _serving(current.registered_model_id)
         if comparison is not None:
             comparison = _checked(comparison, current)
@@ -85,7 +85,7 @@ def refuse(
     kind = kind or Kind.REFUSED
     with transaction.atomic():
         _locked(version.registered_model_id)
-        current = ModelVersion.objects.select_for_update().get(pk=version.pk)
+        current = ModelVersion.objects.select_for_update(no_key=True).get(pk=version.pk)
         if comparison is not None:
             comparison = _checked(comparison, current)
         if current.stage == Stage.PRODUCTION:
@@ -138,7 +138,7 @@ def roll_back(
     """Go back to a version that has served before, also while promotion is frozen. Raises `NotPromotableError`."""
     with transaction.atomic():
         _locked(model.pk)
-        current = ModelVersion.objects.select_for_update().get(pk=to.pk)
+        current = ModelVersion.objects.select_for_update(no_key=True).get(pk=to.pk)
         if current.registered_model_id != model.pk:
             raise NotPromotableError("other_model", version=str(current), model=str(model))
         if current.stage == Stage.PRODUCTION:
@@ -233,7 +233,7 @@ def report_unloadable(version: ModelVersion, reason: str) -> ModelVersion | None
         ModelVersion.objects.filter(pk=version.pk, unusable_reason="").update(unusable_reason=reason)
         if serving != version:
             return None
-        current = ModelVersion.objects.select_for_update().get(pk=back_to.pk)
+        current = ModelVersion.objects.select_for_update(no_key=True).get(pk=back_to.pk)
         _swap(current, serving, kind=Kind.ROLLED_BACK_BY_FAILURE, by=None, reason=reason)
         tell_failure(version, current, reason)
     logger.error("rolled_back_by_failure", version=str(version), to=str(current), reason=reason)
@@ -255,7 +255,7 @@ def _former(version: ModelVersion) -> list[ModelVersion]:
 
 def _locked(model_id: int) -> PromotionPolicy:
     """The model's gate, with the model's row locked to the end of the transaction."""
-    RegisteredModel.objects.select_for_update().get(pk=model_id)
+    RegisteredModel.objects.select_for_update(no_key=True).get(pk=model_id)
     return policy_of(model_id)
 
 
@@ -264,7 +264,7 @@ def _serving(model_id: int) -> ModelVersion | None:
 
 
 def _checked(comparison: Comparison, version: ModelVersion) -> Comparison:
-    current: Comparison = Comparison.objects.select_for_update().get(pk=comparison.pk)
+    current: Comparison = Comparison.objects.select_for_update(no_key=True).get(pk=comparison.pk)
     if current.challenger_id != version.pk:
         raise NotPromotableError("other_comparison", version=str(version))
     if current.status != WorkStatus.DONE:

@@ -43,7 +43,7 @@ def register_model_version(
     try:
         with transaction.atomic():
             # Locked, so that two registrations at once get two numbers.
-            RegisteredModel.objects.select_for_update().get(pk=registered_model.pk)
+            RegisteredModel.objects.select_for_update(no_key=True).get(pk=registered_model.pk)
             numbers = ModelVersion.objects.filter(registered_model=registered_model)
             version.number = (numbers.aggregate(last=Max("number"))["last"] or 0) + 1
             version.save(force_insert=True)
