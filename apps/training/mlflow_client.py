@@ -15,6 +15,8 @@ from typing import IO, Any, Final
 _CALL_SECONDS: Final = 15.0
 _UPLOAD_SECONDS: Final = 120.0
 _MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+_LATER: Final = frozenset({401, 403, 404, 407, 408, 429})
+"""Refusals that are about the server or the token, not about what was sent."""
 _MOST_METRICS: Final = 1000
 """In one request, by MLflow's own limit; of parameters and tags 100."""
 
@@ -22,9 +24,11 @@ _MOST_METRICS: Final = 1000
 class MlflowError(Exception):
     """MLflow is away or said no; `code` is its own, empty when it was not reached."""
 
-    def __init__(self, text: str, *, code: str = "") -> None:
+    def __init__(self, text: str, *, code: str = "", status: int = 0) -> None:
         super().__init__(text)
         self.code = code
+        self.is_refusal = 400 <= status < 500 and status not in _LATER
+        """It was reached and does not want just this: the next thing may be welcome."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -161,7 +165,7 @@ def _refusal(status: int, content: bytes) -> MlflowError:
         code, text = str(document.get("error_code", "")), str(document.get("message", ""))
     except (ValueError, AttributeError):
         code, text = "", ""
-    return MlflowError(f"MLflow answered {status} {code} {text[:300]}".strip(), code=code)
+    return MlflowError(f"MLflow answered {status} {code} {text[:300]}".strip(), code=code, status=status)
 
 
 def _pairs(values: Mapping[str, Any], longest: int) -> list[dict[str, str]]:

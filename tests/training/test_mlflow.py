@@ -148,6 +148,48 @@ def test_an_answer_that_is_none_does_not_break_the_pass(answering, settings, ans
     assert tell_mlflow() == 0
 
 
+def test_a_run_that_mlflow_refuses_keeps_no_other_from_being_told_of(answering, settings, monkeypatch):
+    content = json.dumps({"experiment": {"experiment_id": "3"}}).encode()
+    settings.MLFLOW_TRACKING_URI, _seen = answering(content=content)
+    refused, welcome = a_run(status="failed"), a_run(status="failed")
+    told = []
+
+    def follow(_client, _experiment, run):
+        if run == refused:
+            raise MlflowError("MLflow answered 400", status=400)
+        told.append(run)
+
+    monkeypatch.setattr(mlflow_tracking, "_follow", follow)
+    assert tell_mlflow() == 1
+    assert told == [welcome]
+    assert not has_news(), "it is left alone for a while"
+
+
+def test_a_proxy_that_takes_no_large_file_costs_the_file_only():
+    run = a_run()
+    version = a_version(run)
+    run.mlflow_run_id = "theirs"
+    told = []
+
+    class Client:
+        def upload(self, _place, name, _content, _size):
+            if name != "card.md":
+                raise MlflowError("MLflow answered 413", status=413)
+            return True
+
+        def log(self, _run_id, *, tags):
+            told.append(tags)
+
+        def ensure_model(self, *_told):
+            pass
+
+        def version_of(self, *_asked):
+            return "1"
+
+    mlflow_tracking._send_version(Client(), run, version, "mlflow-artifacts:/3")
+    assert told == [{"version": str(version), "weights_sha256": version.weights_sha256}]
+
+
 def test_the_token_or_the_name_in_the_address_is_sent(answering):
     content = json.dumps({"experiment": {"experiment_id": "3"}}).encode()
     address, seen = answering(content=content)

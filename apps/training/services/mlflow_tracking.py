@@ -61,8 +61,7 @@ def tell_mlflow() -> int:
         for run in _waiting().select_related("registered_model", "dataset", "version", "base_version")[
             :AT_ONCE
         ]:
-            _follow(client, experiment, run)
-            told += 1
+            told += _is_followed(client, experiment, run)
         for model in _models():
             _tell_production(client, model)
     except (
@@ -74,6 +73,19 @@ def tell_mlflow() -> int:
         logger.warning("mlflow_not_told", error=f"{type(error).__name__}: {error}")
         _set_mark("away", "1", seconds=PAUSE_S)
     return told
+
+
+def _is_followed(client: MlflowClient, experiment: str, run: TrainingRun) -> bool:
+    """A run that MLflow refuses keeps no other from being told of; it is tried again after a pause."""
+    try:
+        _follow(client, experiment, run)
+    except MlflowError as error:
+        if not error.is_refusal:
+            raise
+        logger.warning("mlflow_refused", run=run.pk, error=str(error))
+        _set_mark("away", "1", seconds=PAUSE_S)
+        return False
+    return True
 
 
 def _waiting() -> Any:
@@ -159,16 +171,12 @@ def _send_epochs(client: MlflowClient, run: TrainingRun, *, after: int) -> None:
 def _send_version(client: MlflowClient, run: TrainingRun, version: ModelVersion, place: str) -> None:
     """Card and weights, and a version of the registered model that points to them."""
     model = run.registered_model.name
-    card = markdown_of(read_card(version)).encode()
-    has_files = client.upload(place, "card.md", card, len(card))
-    if has_files:
-        try:
-            with version.weights.storage.open(str(version.weights.name), "rb") as file:
-                client.upload(place, "weights.podura", file, version.weights_bytes)
-        except FileNotFoundError:
-            logger.warning("weights_gone", version=str(version))
-    else:
-        logger.info("mlflow_takes_no_files", place=place.partition(":")[0])
+    try:
+        _send_files(client, version, place)
+    except MlflowError as error:  # a proxy before it often takes a megabyte and no more
+        if not error.is_refusal:
+            raise
+        logger.warning("mlflow_refused_files", version=str(version), error=str(error))
     client.log(
         run.mlflow_run_id,
         tags={"version": str(version), "weights_sha256": version.weights_sha256},
@@ -188,6 +196,18 @@ def _send_version(client: MlflowClient, run: TrainingRun, version: ModelVersion,
             "tags": [{"key": key, "value": value} for key, value in tags.items()],
         },
     )
+
+
+def _send_files(client: MlflowClient, version: ModelVersion, place: str) -> None:
+    card = markdown_of(read_card(version)).encode()
+    if not client.upload(place, "card.md", card, len(card)):
+        logger.info("mlflow_takes_no_files", place=place.partition(":")[0])
+        return
+    try:
+        with version.weights.storage.open(str(version.weights.name), "rb") as file:
+            client.upload(place, "weights.podura", file, version.weights_bytes)
+    except FileNotFoundError:
+        logger.warning("weights_gone", version=str(version))
 
 
 def _tell_production(client: MlflowClient, model: RegisteredModel) -> None:
