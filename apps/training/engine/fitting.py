@@ -57,7 +57,7 @@ def fit_here(plan: FitPlan, listener: Listener) -> None:
     """Train until the last epoch, or until nothing gets better; the best epoch is then in `plan.weights`."""
     from apps.training.engine.trainer import IS_FIRST
 
-    trainer = _trainer(plan, listener)
+    trainer = _trainer(plan, listener if IS_FIRST else Listener())
     if not IS_FIRST:
         trainer.train()
         return

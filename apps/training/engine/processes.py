@@ -79,13 +79,13 @@ def _wait(processes: list[subprocess.Popen[bytes]]) -> None:
     """Until all have ended well; the first that does not is an error, and the others would wait for it for hours."""
     while True:
         statuses = [process.poll() for process in processes]
-        bad = next((status for status in statuses if status), None)
-        if bad == _TOLD:
-            raise AlreadyToldError("error")
-        if bad == -signal.SIGKILL:
+        bad = [status for status in statuses if status]
+        if -signal.SIGKILL in bad:  # whatever the others say of its being gone
             raise TrainingError("out_of_memory", "the system killed one of the training processes")
-        if bad is not None:
-            raise TrainingError("error", f"one of the training processes ended with {bad}")
+        if _TOLD in bad:
+            raise AlreadyToldError("error")
+        if bad:
+            raise TrainingError("error", f"one of the training processes ended with {bad[0]}")
         if all(status == 0 for status in statuses):
             return
         time.sleep(_POLL_SECONDS)

@@ -289,8 +289,10 @@ def test_pictures_and_bases_that_cannot_be_read_are_named(content, tmp_path):
 
 def test_two_processes_train_one_net(content, tmp_path):
     """As on two GPUs, over gloo on one processor: Ultralytics' own distributed training."""
-    job = run_job(content(tmp_path, recipe={"epochs": 2}, device="cpu,cpu"))
+    more = {"labels": [*KINDS, "cross"]}
+    job = run_job(content(tmp_path, recipe={"epochs": 2}, device="cpu,cpu") | more)
     assert job.status == 0, (tmp_path / "run" / "output.log").read_text()[-3000:]
+    assert [line["code"] for line in job.named("log")] == ["device", "head_extended"]
     assert [event["epoch"] for event in job.named("epoch")] == [1, 2]
     assert job.events[-1]["event"] == "finished"
     assert (tmp_path / "new.podura").exists()

@@ -2,12 +2,15 @@
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
 from apps.training.engine.events import LOG_TEXTS, LogLine, TrainingError, failure_of
 from apps.training.engine.job import Events
 from apps.training.engine.pictures import PictureError
+from apps.training.engine.processes import _wait
 from apps.training.engine.weights import WeightsError
 
 
@@ -60,3 +63,15 @@ def test_a_long_event_is_one_line():
     os.close(writing)
     with os.fdopen(reading) as lines:
         assert len(lines.readlines()) == 1
+
+
+def test_of_processes_that_end_together_the_one_that_the_system_killed_is_the_reason():
+    """The others lose their connection to it, and say that."""
+    told = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    killed = subprocess.Popen([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
+    for process in (told, killed):
+        process.wait()
+    with pytest.raises(TrainingError) as caught:
+        _wait([told, killed])
+    assert failure_of(caught.value).code == "out_of_memory"
+    assert not getattr(caught.value, "is_told", False)
