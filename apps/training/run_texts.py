@@ -140,12 +140,14 @@ LOG: Final[Sentences] = {
 
 def log_text(line: TrainingLogLine) -> str:
     """The line in the reader's language; the trainer's own words stay as they are."""
-    return (
-        _said(LOG, line.code, line.details)
-        or _said(FAILURES, line.code, line.details)
-        or line.text
-        or line.code
-    )
+    return _said(LOG, line.code, line.details) or _failure(line) or line.text or line.code
+
+
+def _failure(line: TrainingLogLine) -> str:
+    """With what is known of it: which photo, which error."""
+    sentence = _said(FAILURES, line.code, line.details)
+    detail = line.details.get("detail")
+    return f"{sentence} ({detail})" if sentence and detail else sentence
 
 
 def failure_text(run: TrainingRun) -> str:

@@ -79,6 +79,9 @@ class Job:
             if self.options.how == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             self.fail("out_of_memory", f"no room for {self.batch}")
+        if self.options.how == "orphan":  # one of several processes ran out of memory, the first misses it
+            self.tell("failed", code="out_of_memory", detail="no room on the second GPU")
+            self.fail("error", "connection closed by peer")
         if self.options.how == "crash":
             os.write(1, b"Segmentation of the worm failed\n")
             sys.exit(7)
@@ -98,10 +101,13 @@ class Job:
                 [sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True
             )
             (self.folder / "child.txt").write_text(str(child.pid))
+        if self.options.how == "killed" and not self.options.memory:
+            os.kill(os.getpid(), signal.SIGKILL)  # before a picture was prepared
         self.tell("hardware", cpu="a stand-in", cores=1, memory_bytes=1, gpus=[], versions={})
         self.tell(
             "prepared", training=len(self.content["training"]), validation=len(self.content["validation"])
         )
+        self.tell("log", level="info", code="device", details={"device": "cpu", "batch": self.batch}, text="")
         begun = self.done_before()
         if begun:
             self.tell("log", level="info", code="resumed", details={"epoch": begun}, text="")

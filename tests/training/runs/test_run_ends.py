@@ -10,6 +10,8 @@ from apps.training.models import ModelVersion, RunStatus, TrainingRun
 from apps.training.run_texts import failure_text, log_text
 from apps.training.services.run_worker import continue_next_run, discard_checkpoints, flow, outcome
 from apps.training.services.run_worker.checkpoints import CheckpointKeeper
+from apps.training.services.run_worker.folder import RunFolder
+from apps.training.services.runs import cancel_run
 from tests.training.runs.helpers import (
     assert_nothing_is_left,
     folder_of,
@@ -35,6 +37,58 @@ def test_too_little_memory_halves_the_batch_and_goes_on(asked, misbehaving, how,
     assert run.batch == 2
 
 
+def test_a_batch_that_the_machine_chose_is_halved_and_a_step_learns_from_as_many_pictures(
+    asked, misbehaving, monkeypatch
+):
+    jobs = []
+    write_job = RunFolder.write_job
+
+    def kept(folder, job):
+        jobs.append(dict(job))
+        return write_job(folder, job)
+
+    monkeypatch.setattr(RunFolder, "write_job", kept)
+    misbehaving("--memory", 2, "--at", 1)
+    run = worked_off(asked(batch=0))
+    assert run.status == RunStatus.SUCCEEDED
+    assert [(job["batch"], job["recipe"]["batch"]) for job in jobs] == [(None, 0), (4, 8), (2, 8)]
+    assert (run.parameters["batch"], run.batch, run.chosen["batch"]) == (8, 2, 0)
+
+
+def test_of_several_processes_the_one_without_memory_is_believed(asked, misbehaving):
+    misbehaving("--how", "orphan")
+    run = worked_off(asked(batch=2))
+    assert (run.status, run.failure_reason) == (RunStatus.FAILED, "out_of_memory")
+    halved = run.log_lines.get(code="out_of_memory", level="warning")
+    assert (halved.details["batch"], halved.details["next"]) == (2, 1)
+
+
+def test_a_training_that_is_killed_before_it_holds_a_batch_is_tried_again_with_the_same(asked, misbehaving):
+    misbehaving("--how", "killed")
+    run = worked_off(asked())
+    assert (run.status, run.batch) == (RunStatus.QUEUED, None)
+    misbehaving()
+    assert worked_off(run).status == RunStatus.SUCCEEDED
+
+
+def test_a_run_that_is_cancelled_while_it_is_saved_leaves_no_version(asked, monkeypatch):
+    run = asked()
+    before = set(weights_files())
+    register = outcome.register_model_version
+
+    def cancelled_meanwhile(**wanted):
+        version = register(**wanted)
+        cancel_run(TrainingRun.objects.get(pk=run.pk))
+        return version
+
+    monkeypatch.setattr(outcome, "register_model_version", cancelled_meanwhile)
+    assert worked_off(run).status == RunStatus.CANCELLED
+    assert not ModelVersion.objects.exists()
+    assert set(weights_files()) == before
+    assert run.epoch_rows.count() == 3
+    assert_nothing_is_left(run)
+
+
 def test_too_little_memory_for_a_single_photo_fails_with_a_sentence(asked, misbehaving):
     misbehaving("--memory", -1)
     run = worked_off(asked(batch=2))
@@ -50,7 +104,8 @@ def test_a_training_that_failed_for_good_says_why_and_can_be_asked_for_again(ask
     misbehaving("--fail", code)
     run = worked_off(asked())
     assert (run.status, run.failure_reason) == (RunStatus.FAILED, code)
-    assert failure_text(run) in {log_text(line) for line in run.log_lines.filter(level="error")}
+    (last,) = [log_text(line) for line in run.log_lines.filter(level="error")]
+    assert last == f"{failure_text(run)} (as the test wished)"
     assert [row.epoch for row in run.epoch_rows.all()] == [1]
     assert_nothing_is_left(run)
     misbehaving()
@@ -67,9 +122,14 @@ def test_a_training_that_breaks_without_a_word_is_tried_again_from_where_it_was_
     assert folder_of(run).exists()
     worked_off(run)
     worked_off(run)
-    assert run.status == RunStatus.FAILED
-    assert "Segmentation of the worm failed" in run.failure_reason
-    assert "exit status 7" in failure_text(run)
+    assert (run.status, run.failure_reason) == (RunStatus.FAILED, "job_ended")
+    assert failure_text(run) == "The training ended without a result; the log has its last words."
+    broke, again, last = [log_text(line) for line in run.log_lines.filter(code__in=("broke", "job_ended"))]
+    assert "tried again" in broke
+    assert "tried again" in again
+    assert "tried again" not in last
+    assert "exit status 7: " in last
+    assert "Segmentation of the worm failed" in last
     assert_nothing_is_left(run)
 
 

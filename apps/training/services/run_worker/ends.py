@@ -25,7 +25,11 @@ class RunFailedError(Exception):
 
 
 class RunBrokeError(Exception):
-    """Something went wrong that another attempt may not meet."""
+    """Something went wrong that another attempt may not meet: `code` is one of `run_texts.FAILURES`."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
 
 
 def failure_behind(error: BaseException) -> RunFailedError | None:

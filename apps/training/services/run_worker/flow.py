@@ -102,7 +102,7 @@ def _work(record: RunRecord, folder: RunFolder) -> None:
     checkpoint = _checkpoint(record, folder)
     job |= {"checkpoint": str(checkpoint) if checkpoint else None}
     while True:
-        job |= {"batch": record.batch}
+        job |= {"batch": record.batch, "recipe": Recipe.checked(run.parameters).as_record()}
         end = supervise(folder.write_job(job), record, folder)
         if isinstance(end, Finished):
             outcome.succeed(record, weights=end.weights, sha256=end.sha256, best_epoch=end.best_epoch)
@@ -112,20 +112,23 @@ def _work(record: RunRecord, folder: RunFolder) -> None:
 
 def _halve_batch(record: RunRecord, end: OutOfMemory) -> None:
     """Half the batch from here on; fails when it is one already."""
-    batch = record.batch or int(record.run.parameters.get("batch") or 0) or end.batch
+    run = record.run
+    batch = record.batch or int(run.parameters.get("batch") or 0) or end.batch
     if batch <= 1:
         raise RunFailedError("out_of_memory", end.detail)
     smaller = batch // 2
     code = "killed_by_system" if end.is_by_system else "out_of_memory"
     record.note(code, level=TrainingLogLine.Level.WARNING, batch=batch, next=smaller, detail=end.detail)
     record.batch = smaller
-    record.change(batch=smaller, attempts=1)
+    # What the machine had chosen is kept: a step goes on learning from as many pictures.
+    run.parameters["batch"] = int(run.parameters.get("batch") or 0) or batch
+    record.change(batch=smaller, attempts=1, parameters=run.parameters)
 
 
 def _settle_parameters(record: RunRecord) -> None:
     """Whoever asked for the run did not know this machine: what nobody chose is decided by it, once."""
     run = record.run
-    if run.epochs_done or run.checkpoint_epoch:
+    if run.epochs_done or run.checkpoint_epoch or run.batch:
         return
     photos = int(run.dataset.counts[Split.TRAIN]["photos"])
     try:
@@ -164,7 +167,6 @@ def _job(record: RunRecord, folder: RunFolder) -> dict[str, Any]:
         "training": parts[Split.TRAIN],
         "validation": parts[Split.VALIDATION],
         "base": {"weights": _base(run)},
-        "recipe": Recipe.checked(run.parameters).as_record(),
         "folder": str(folder.work),
         "output": str(folder.output),
         "name": run.registered_model.name,

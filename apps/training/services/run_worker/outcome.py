@@ -12,7 +12,7 @@ from apps.training.engine.weights import WeightsError, file_sha256
 from apps.training.models import ModelVersion, RunStatus, TrainingLogLine, TrainingRun
 from apps.training.services.registry import register_model_version
 from apps.training.services.run_worker.checkpoints import discard_checkpoints_of
-from apps.training.services.run_worker.ends import RunFailedError
+from apps.training.services.run_worker.ends import RunBrokeError, RunFailedError
 from apps.training.services.run_worker.folder import RunFolder
 from apps.training.services.run_worker.record import RunRecord
 from apps.training.services.runs import tell_ended
@@ -40,6 +40,7 @@ def succeed(record: RunRecord, *, weights: Path, sha256: str, best_epoch: int) -
                 origin=ModelVersion.Origin.TRAINED,
                 parent=run.base_version,
             )
+            record.hold()  # somebody may have cancelled it while its weights went to the storage
             run.finish(version=version, seconds_spent=record.seconds_spent)
             run.epoch_rows.filter(epoch__gt=record.epochs_done).delete()  # of an attempt that came further
             record.note("succeeded", version=str(version))
@@ -72,16 +73,21 @@ def cancel(record: RunRecord) -> None:
 def end_attempt(record: RunRecord, error: BaseException) -> bool:
     """An end that another attempt may not meet; True when there is no further attempt."""
     run = record.run
-    reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, RunBrokeError):
+        code, reason = error.code, str(error)
+    else:
+        code, reason = "error", f"{type(error).__name__}: {error}"
     with transaction.atomic():
-        record.note("broke", level=TrainingLogLine.Level.WARNING, error=reason[:1000])
         if run.lease_token is None:
             return False
         TrainingRun.objects.filter(pk=run.pk).update(seconds_spent=record.seconds_spent)
-        TrainingRun.objects.all().give_back_after_error(run.lease_token, reason=reason)
+        TrainingRun.objects.all().give_back_after_error(run.lease_token, reason=code)
         is_over = TrainingRun.objects.filter(pk=run.pk, status=RunStatus.FAILED).exists()
         if is_over:
+            record.note(code, level=TrainingLogLine.Level.ERROR, detail=reason[:1000])
             tell_ended(run.pk)
+        else:
+            record.note("broke", level=TrainingLogLine.Level.WARNING, error=reason[:1000])
     return is_over
 
 

@@ -81,6 +81,15 @@ class RunRecord:
                 self._last_counted = now
                 self.change()
 
+    def hold(self) -> None:
+        """From here to the end of the transaction nobody can cancel. Raises `CancelledError` when somebody has."""
+        held = TrainingRun.objects.all().held(self._token).filter(pk=self.run.pk)
+        row = held.select_for_update().values_list("cancel_requested_at").first()
+        if row is None:
+            raise LeaseLostError(f"TrainingRun {self.run.pk}")
+        if row[0] is not None:
+            raise CancelledError
+
     def write(self, events: Sequence[dict[str, Any]], words: Sequence[str]) -> bool:
         """Keep what the job told; False when the database is away and it must be told again later."""
         if not events and not words:

@@ -75,6 +75,7 @@ class _Watch:
         self.keeper = keeper
         self._end: dict[str, Any] = {}
         self._batch = 0
+        self._is_prepared = False
         self._last_words: deque[str] = deque(maxlen=20)
         self._heard_at = time.monotonic()
         self._arrived: StoredCheckpoint | None = None
@@ -95,14 +96,23 @@ class _Watch:
 
     def _heed(self, event: dict[str, Any]) -> None:
         kind = event.get("event")
-        if kind in ("finished", "failed"):
+        if kind == "finished":
             self._end = event
+        elif kind == "failed":
+            self._take_failure(event)
+        elif kind == "prepared":
+            self._is_prepared = True
         elif kind == "checkpoint":
             epoch, path = int(event["epoch"]), Path(event["path"])
             self.folder.remember_checkpoint(epoch)
             self.keeper.keep(epoch=epoch, path=path, sha256=str(event["sha256"]))
         elif kind == "log" and event.get("code") == "device":
             self._batch = int((event.get("details") or {}).get("batch") or 0)
+
+    def _take_failure(self, event: dict[str, Any]) -> None:
+        """Of several processes the first says why; the others only that it is gone. Want of memory goes before all."""
+        if not self._end or event.get("code") == "out_of_memory":
+            self._end = event
 
     def collect(self) -> None:
         """The row gets to know checkpoints that have arrived."""
@@ -131,7 +141,7 @@ class _Watch:
     def judge_silence(self) -> None:
         silent_s = time.monotonic() - self._heard_at
         if silent_s > settings.TRAINING_SILENCE_SECONDS:
-            raise RunBrokeError(f"no sign of life for {silent_s:.0f} s")
+            raise RunBrokeError("silent", f"no sign of life for {silent_s:.0f} s")
 
     def drain(self, job: JobProcess) -> None:
         """What it told last. The database may be away just now; the end is worth waiting for."""
@@ -158,6 +168,8 @@ class _Watch:
             if code == "out_of_memory":
                 return OutOfMemory(detail, is_by_system=False, batch=self._batch)
             raise RunFailedError(code[:40], detail)
-        if killed_by(status, signal.SIGKILL):
+        if killed_by(status, signal.SIGKILL) and self._is_prepared:
             return OutOfMemory(detail, is_by_system=True, batch=self._batch)
-        raise RunBrokeError(f"{shown_status(status)}: {' / '.join(list(self._last_words)[-3:])}"[:1000])
+        # Killed while it prepares pictures it holds no batch yet that could be made smaller.
+        last_words = " / ".join(list(self._last_words)[-3:])
+        raise RunBrokeError("job_ended", f"{shown_status(status)}: {last_words}"[:1000])
