@@ -54,7 +54,7 @@ def _data(data: Data | None) -> list[str]:
         _text(f"{data.dataset}, SHA-256 {data.dataset.digest}"),
         "",
         *_table(("", *data.splits), [(row.name, *map(str, row.counts)) for row in data.rows]),
-        f"### {_('Licences')}",
+        "### " + _("Licences"),
         *(f"- {_text(licence)}: {count}" for licence, count in data.licences),
         "",
     ]

@@ -1,9 +1,11 @@
 """Every text of the site stands in French, too."""
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import polib
@@ -32,6 +34,30 @@ def test_translations_keep_the_placeholders(catalogue: Path) -> None:
         wanted = [set(PLACEHOLDER.findall(text)) for text in texts]  # "one" may be written out
         for form in forms:
             assert set(PLACEHOLDER.findall(form)) in wanted, entry.msgid
+
+
+def texts_of(module: Path) -> Iterator[str]:
+    """What a module has translated, under whatever name it calls gettext."""
+    tree = ast.parse(module.read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    names = {
+        name.asname or name.name
+        for node in imports
+        if node.module == "django.utils.translation"
+        for name in node.names
+        if name.name.startswith(("gettext", "ngettext"))
+    }
+    for node in ast.walk(tree):
+        is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
+        if is_call and node.args and isinstance(node.args[0], ast.Constant):
+            yield node.args[0].value
+
+
+def test_no_text_of_the_code_escapes_the_collection() -> None:
+    """xgettext looks for a few names of the function only, and not into f-strings."""
+    known = {entry.msgid for entry in polib.pofile(str(FRENCH))}
+    modules = [path for part in ("apps", "project") for path in (settings.BASE_DIR / part).rglob("*.py")]
+    assert {text for module in modules for text in texts_of(module)} - known == set()
 
 
 @pytest.mark.slow
