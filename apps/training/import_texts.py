@@ -58,6 +58,13 @@ _TEXTS: Mapping[str, Any] = {
     ),
     "no_metadata": gettext_lazy("This safetensors file lacks Podura's metadata (net, labels, picture size)."),
     "not_a_detector": gettext_lazy("The file holds “%(kind)s”, not a detector: only detection models can be used."),
+    "unknown_layer": gettext_lazy(
+        "The net has a layer that is not known here (“%(name)s”): it is of another kind, or newer than this site."
+    ),
+    "yolov5": gettext_lazy(
+        "This is a checkpoint of YOLOv5's own program, which Ultralytics cannot read. Train again from one of its nets, "
+        "yolov5nu for example, and send that checkpoint."
+    ),
     "architecture": gettext_lazy("The net that the file describes cannot be used (%(detail)s)."),
     "labels": gettext_lazy("The file's labels cannot be used (%(detail)s)."),
     "labels_missing": gettext_lazy("The file does not name its labels one by one."),
@@ -84,7 +91,7 @@ _NOTES: Mapping[str, Any] = {
     "no_licence": gettext_lazy("Neither the file nor whoever sent it states a licence."),
 }
 _NOTHING_RUN = frozenset(("foreign_code", "hidden_code", "shadowed", "torchscript"))
-_SEND_ANOTHER = frozenset(("not_weights", "no_metadata", "not_a_detector", "tar_format"))
+_SEND_ANOTHER = frozenset(("not_weights", "no_metadata", "not_a_detector", "unknown_layer", "tar_format"))
 
 
 class _Details(dict[str, Any]):

@@ -265,7 +265,7 @@ def _is_shape(value: object) -> bool:
 
 def _part(name: object) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= 100 or not name.replace("_", "a").isalnum():
-        raise RefusedWeightsError("damaged", detail=f"{name}")
+        raise RefusedWeightsError("damaged", detail=name if isinstance(name, str) else type(name).__name__)
     return name
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from apps.training.engine.refusals import RefusedWeightsError, shown
-from apps.training.engine.sandbox import forbid_programs, leave_network, limit
+from apps.training.engine.sandbox import forbid_programs, leave_network, limit, processor_time
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 MAX_MEMORY_BYTES: Final = 6 * 1024**3
 MAX_CPU_SECONDS: Final = 900
+MAX_READING_SECONDS: Final = 60
+"""Of these, for the pickle: the largest nets take seconds, references to references would take years."""
 MAX_SIDE_PX: Final = 1280
 """Of the picture for the trial: a net is not made sounder by more of it."""
 _MOST_REMARKS: Final = 100
@@ -104,7 +106,8 @@ def _from_checkpoint(
     from apps.training.engine.checkpoint_file import read_checkpoint
     from apps.training.engine.weights import WeightsMetadata, build_model, is_stored
 
-    checkpoint = read_checkpoint(path)
+    with processor_time(MAX_READING_SECONDS):
+        checkpoint = read_checkpoint(path)
     described = checkpoint.architecture.get("nc")
     if described is not None and described != len(checkpoint.labels):
         raise RefusedWeightsError("label_count_differs", labels=len(checkpoint.labels), outputs=described)

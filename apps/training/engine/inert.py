@@ -11,8 +11,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from apps.training.engine.refusals import RefusedWeightsError
 
@@ -68,6 +67,12 @@ ALLOWED: Final[dict[str, frozenset[str]]] = {
     "ultralytics.yolo.utils.tal": frozenset(("TaskAlignedAssigner",)),
 }  # fmt: skip
 
+_OTHER_NETS: Final = frozenset({
+    "ClassificationModel", "OBBModel", "PoseModel", "RTDETRDetectionModel", "SegmentationModel", "WorldModel",
+    "YOLOEModel", "YOLOESegModel",
+})  # fmt: skip
+"""Honest files, which are told apart from those that want to run something."""
+
 _FORBIDDEN_OPERATIONS: Final = frozenset(
     (
         "EXT1", "EXT2", "EXT4",  # names by number, from a registry of the process
@@ -102,9 +107,11 @@ class Inert:
         self.items[key] = value
 
 
-@dataclass(frozen=True, slots=True)
-class StorageName:
-    """A tensor's bytes, which lie in the archive under `key`."""
+class StorageName(NamedTuple):
+    """A tensor's bytes, which lie in the archive under `key`.
+
+    No dataclass: its `__setstate__` (slots) or `__dict__` (none) would let the pickle alter it after it was checked.
+    """
 
     kind: str
     key: str
@@ -126,6 +133,8 @@ def walk(content: bytes, *, pickles: int = 1) -> None:
         try:
             for operation, argument, _position in pickletools.genops(file):
                 seen.look(operation.name, argument)
+            if seen.stranger is not None:
+                raise seen.stranger  # noqa: TRY301 - beside what it checks
         except RefusedWeightsError:
             raise
         except Exception as error:
@@ -143,20 +152,30 @@ class _Walk:
         self._memoized = 0
         self._count = 0
         self._previous: str | None = None
+        self.stranger: RefusedWeightsError | None = None
+        """The first name of another kind of net. What would run a program is told first, wherever it stands."""
 
     def look(self, name: str, argument: object) -> None:
         self._count += 1
         if self._count > MAX_OPERATIONS:
             raise RefusedWeightsError("pickle_too_large", most=MAX_OPERATIONS)
         if name in ("GLOBAL", "INST"):
-            _check_name(*str(argument).split(" ", 1))
+            self._check(*str(argument).split(" ", 1))
         if name in _FORBIDDEN_OPERATIONS:
             raise RefusedWeightsError("hidden_code", operation=name)
         if name == "STACK_GLOBAL":
             if len(self._texts) < 2:
                 raise RefusedWeightsError("hidden_code", operation=name)
-            _check_name(self._texts[-2], self._texts[-1])
+            self._check(self._texts[-2], self._texts[-1])
         self._previous = self._text(name, argument)
+
+    def _check(self, module: str, name: str = "") -> None:
+        try:
+            _check_name(module, name)
+        except RefusedWeightsError as error:
+            if error.code == "foreign_code":
+                raise
+            self.stranger = self.stranger or error
 
     def _text(self, name: str, argument: object) -> str | None:
         """The text on top of the stack after this operation, as far as that can be told."""
@@ -221,5 +240,12 @@ def is_whole(value: object, low: int, high: int) -> bool:
 
 
 def _check_name(module: str, name: str = "") -> None:
-    if name not in ALLOWED.get(module, ()):
-        raise RefusedWeightsError("foreign_code", name=f"{module}.{name}".rstrip("."))
+    if name in ALLOWED.get(module, ()):
+        return
+    if module in ("models.yolo", "models.common", "models.experimental") and name.isidentifier():
+        raise RefusedWeightsError("yolov5")
+    if module == "ultralytics.nn.tasks" and name in _OTHER_NETS:
+        raise RefusedWeightsError("not_a_detector", kind=name)
+    if module.startswith(("ultralytics.nn.modules.", "torch.nn.modules.")) and name.isidentifier():
+        raise RefusedWeightsError("unknown_layer", name=name)
+    raise RefusedWeightsError("foreign_code", name=f"{module}.{name}".rstrip("."))

@@ -20,8 +20,10 @@ class RefusedWeightsError(WeightsError):
 
 
 def shown(value: Any) -> Any:
-    """Numbers as they are; anything else as a short text without control characters or tricks of direction."""
-    if value is None or isinstance(value, bool | int | float):
+    """Numbers that JSON has as they are; else a short text without control characters or tricks of direction."""
+    if value is None or (isinstance(value, bool | int | float) and abs(value) <= 1 << 53):
         return value
+    if isinstance(value, int):
+        return "…"  # Python writes no numbers of thousands of digits
     text = value if isinstance(value, str) else str(value)
     return "".join(c if c.isprintable() else "�" for c in text[:_LONGEST_DETAIL])

@@ -6,12 +6,15 @@ Ultralytics' code that then builds the net: no other program, no other process, 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import math
 import os
 import platform
 import resource
 import struct
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -85,6 +88,19 @@ def limit(*, memory_bytes: int, seconds: int, file_bytes: int) -> None:
         _soft, hard = resource.getrlimit(kind)
         allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (allowed, allowed))
+
+
+@contextlib.contextmanager
+def processor_time(seconds: int) -> Iterator[None]:
+    """The process ends (SIGXCPU) when what is done within takes more of it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    until = math.ceil(time.process_time()) + seconds
+    known = [most for most in (soft, hard) if most != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_CPU, (min([until, *known]), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
 def forbid_programs() -> bool:

@@ -63,6 +63,14 @@ def named(names):
     return change
 
 
+def references(depth):
+    """So many lists, each of which holds the one before it twice: as a text it is 2 ** depth words."""
+    value = []
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
 def first_weight(value):
     def change(net):
         net.model[0].conv.weight.data.view(-1)[0] = value
@@ -101,6 +109,7 @@ NETS = {
     "a layer a million times": (row(0, [-1, 10**6, "Conv", [16, 3, 2]]), "architecture"),
     "a layer as wide as the memory": (row(0, [-1, 1, "Conv", [10**9, 3, 2]]), "architecture"),
     "a depth without end": (described(scales={"n": [1e9, 0.25, 256]}), "architecture"),
+    "a depth that is no floating number": (described(scales={"n": [10**400, 0.25, 256]}), "architecture"),
     "a depth that is no number": (described(scales={"n": [float("nan"), 0.25, 256]}), "architecture"),
     "a scale with another name": (described(scale="../../x"), "architecture"),
     "a scale with control characters": (described(scale="\x00", scales={"\x00": [1, 1, 1]}), "architecture"),
@@ -116,6 +125,8 @@ NETS = {
     "names with control characters": (named({0: "a", 1: "b\x1b[2J"}), "label_not_a_name"),
     "names that turn the line round": (named({0: "a", 1: "b\u202e"}), "label_not_a_name"),
     "names that are paths": (named({0: "a", 1: "../../etc/passwd"}), "label_not_a_name"),
+    "a name that is a number without end": (named({0: "a", 1: 10**6000}), "label_not_a_name"),
+    "names that are references without end": (named({0: "a", 1: references(24)}), "label_not_a_name"),
     "an empty name": (named({0: "a", 1: ""}), "label_not_a_name"),
     "a name without end": (named({0: "a", 1: "b" * 100_000}), "label_not_a_name"),
     "a million names": (named(dict.fromkeys(range(10**6), "x")), "labels_too_many"),

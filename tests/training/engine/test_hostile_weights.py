@@ -5,10 +5,14 @@ import functools
 import gzip
 import importlib
 import io
+import json
 import os
 import pickle
+import resource
+import signal
 import subprocess
 import tarfile
+import time
 import zipfile
 from collections import OrderedDict
 
@@ -19,6 +23,7 @@ from apps.training.engine.checkpoint_file import read_checkpoint
 from apps.training.engine.examine import _kind
 from apps.training.engine.inert import read_inert, walk
 from apps.training.engine.refusals import RefusedWeightsError
+from apps.training.engine.sandbox import processor_time
 from apps.training.import_texts import problem_text
 from tests.training.checkpoints import archive_of, plain_pickle
 
@@ -118,6 +123,43 @@ def test_what_is_on_the_list_becomes_a_record_and_is_never_called():
     assert isinstance(found, inert.Inert)
     assert found.called == "ultralytics.nn.tasks.DetectionModel"
     assert found.args == ("yaml",)
+
+
+def named(*names, more=b""):
+    return b"\x80\x02]" + b"".join(f"c{module}\n{name}\na".encode() for module, name in names) + more + b"."
+
+
+OTHER_NETS = {
+    "segments": (("ultralytics.nn.tasks", "SegmentationModel"), "not_a_detector"),
+    "transformers": (("ultralytics.nn.tasks", "RTDETRDetectionModel"), "not_a_detector"),
+    "a layer of later": (("ultralytics.nn.modules.block", "C9k9"), "unknown_layer"),
+    "a layer of others": (("torch.nn.modules.linear", "Linear"), "unknown_layer"),
+    "yolov5": (("models.yolo", "Model"), "yolov5"),
+    "the builder's functions": (("ultralytics.nn.tasks", "torch_safe_load"), "foreign_code"),
+    "within a layer": (("torch.nn.modules.linear", "Linear.__init__"), "foreign_code"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_NETS)
+def test_an_honest_net_of_another_kind_is_not_said_to_be_hostile(tmp_path, kind):
+    name, code = OTHER_NETS[kind]
+    assert refused(archive_of(named(name), tmp_path / "x.pt")).code == code
+
+
+def test_what_would_run_a_program_is_told_first_wherever_it_stands(tmp_path):
+    content = named(
+        ("ultralytics.nn.tasks", "SegmentationModel"), ("models.yolo", "Model"), ("posix", "system")
+    )
+    error = refused(archive_of(content, tmp_path / "x.pt"))
+    assert (error.code, error.details["name"]) == ("foreign_code", "posix.system")
+
+
+@pytest.mark.parametrize("state", [["FloatStorage", "../x", -1], {"elements": -1}, (None, {"elements": -1})])
+def test_a_storage_cannot_be_altered_after_it_was_checked(state):
+    identified = b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ"
+    assert read_inert(identified + b".") == inert.StorageName("FloatStorage", "0", 1)
+    with pytest.raises(RefusedWeightsError, match="damaged"):
+        read_inert(identified + plain_pickle(state)[2:-1] + b"b.")
 
 
 def test_nothing_on_the_list_is_a_function_that_does_anything():
@@ -257,7 +299,27 @@ def test_what_is_no_checkpoint_is_told_by_what_it_is(tmp_path, kind):
     assert refused(path).code == code
 
 
+@pytest.mark.slow
+def test_reading_without_end_is_ended():
+    child = os.fork()
+    if child == 0:
+        with processor_time(1):
+            while True:
+                pass
+    _pid, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGXCPU
+
+
+def test_what_follows_may_take_its_time():
+    before = resource.getrlimit(resource.RLIMIT_CPU)
+    with processor_time(60):
+        assert resource.getrlimit(resource.RLIMIT_CPU)[0] <= time.process_time() + 61
+    assert resource.getrlimit(resource.RLIMIT_CPU) == before
+
+
 def test_what_a_file_says_of_itself_is_cut_and_made_printable():
     error = RefusedWeightsError("foreign_code", name="x\x1b[31m\u202e" + "y" * 10_000)
     assert len(error.details["name"]) == 200
     assert error.details["name"].isprintable()
+    numbers = RefusedWeightsError("x", label=10**6000, outputs=float("nan"), rows=3).details
+    assert json.loads(json.dumps(numbers, allow_nan=False)) == {"label": "…", "outputs": "nan", "rows": 3}
