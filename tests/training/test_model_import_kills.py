@@ -73,10 +73,10 @@ def test_the_examining_process_ends_with_its_killed_worker_and_another_goes_on(c
     assert (row.status, row.decision, row.findings["labels"]) == ("done", "open", ["disc", "bar"])
 
 
-def test_a_file_that_a_killed_worker_left_is_written_over(checkpoint):
+def test_what_a_killed_worker_left_of_a_file_is_not_taken(checkpoint):
     row = sent(checkpoint)
     storage = row.file.storage
-    storage.save(f"quarantine/{row.public_id}.podura", ContentFile(b"half of it"))
+    left = storage.save(f"quarantine/{row.public_id}.8a4f2f0e.podura", ContentFile(b"half of it"))
     ModelImport.objects.filter(pk=row.pk).update(
         status="processing",
         attempts=1,
@@ -85,8 +85,10 @@ def test_a_file_that_a_killed_worker_left_is_written_over(checkpoint):
     )
     assert examine_next_import()
     row.refresh_from_db()
-    assert row.file.name == f"quarantine/{row.public_id}.podura"
+    kept = row.file.name
+    assert kept.startswith(f"quarantine/{row.public_id}.")
+    assert kept != left
     version = accept_import(model_import=row)
     assert ModelVersion.objects.get() == version
-    assert not storage.exists(f"quarantine/{row.public_id}.podura")
+    assert not storage.exists(kept)
     assert not storage.exists(f"quarantine/{row.public_id}.received")

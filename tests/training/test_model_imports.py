@@ -88,6 +88,16 @@ def test_the_same_file_sent_twice_waits_once():
     assert text_import().registered_model != model
 
 
+def test_more_said_of_the_same_file_is_not_forgotten():
+    """The command asks to send it again with the size of the animals."""
+    first = text_import(licence="CC0-1.0")
+    assert text_import(model=first.registered_model, licence="CC0-1.0") == first
+    second = text_import(model=first.registered_model, object_size_px=40.0)
+    assert second != first
+    assert text_import(model=first.registered_model, object_size_px=40.0) == second
+    assert text_import(model=first.registered_model, note="from a friend") not in (first, second)
+
+
 def test_nothing_can_be_decided_before_the_examination():
     row = text_import()
     with pytest.raises(DecidedError):
@@ -121,7 +131,8 @@ def test_a_checkpoint_is_examined_accepted_once_and_finds_the_same(checkpoint, s
     assert row.findings["labels"] == ["disc", "bar"]
     assert row.findings["object_size_px"] == 22.0
     assert "CC0-1.0" in row.findings["licences"]
-    assert row.file.name == f"quarantine/{row.public_id}.podura"
+    assert row.file.name.startswith(f"quarantine/{row.public_id}.")
+    assert row.file.name.endswith(".podura")
     assert not row.file.storage.exists(received)
     codes = {code for code, _details in import_notes(row)}
     assert {"lost_labels", "new_labels"} <= codes
@@ -190,6 +201,43 @@ def test_scratch_of_a_killed_worker_is_swept(settings):
     assert not left.exists()
 
 
+def test_a_file_that_no_row_names_leaves_quarantine():
+    """Its process was killed between two steps: before the row was there, or after it had let go."""
+    row = text_import()
+    storage = row.file.storage
+    old, new = (storage.save(f"quarantine/{name}.received", ContentFile(b"x")) for name in ("old", "new"))
+    long_ago = (timezone.now() - timedelta(hours=2)).timestamp()
+    for name in (old, str(row.file.name)):
+        os.utime(storage.path(name), (long_ago, long_ago))
+    sweep_imports()
+    assert not storage.exists(old)
+    assert storage.exists(new)
+    assert storage.exists(row.file.name)
+    storage.delete(new)
+
+
+def test_a_worker_that_lost_its_lease_leaves_what_the_next_one_wrote(monkeypatch):
+    row = text_import()
+
+    def examined_twice(path, *, folder, **_options):
+        """While this one sleeps, another claims the row and ends."""
+        monkeypatch.setattr("apps.training.services.model_imports.examine_weights", examined_once)
+        ModelImport.objects.update(lease_until=timezone.now() - timedelta(minutes=5))
+        assert examine_next_import()
+        return examined_once(path, folder=folder)
+
+    def examined_once(_path, *, folder, **_options):
+        folder.mkdir()
+        (folder / "examined.podura").write_bytes(b"examined")
+        return folder / "examined.podura", {"sha256": hashlib.sha256(b"examined").hexdigest()}
+
+    monkeypatch.setattr("apps.training.services.model_imports.examine_weights", examined_twice)
+    assert examine_next_import()
+    row.refresh_from_db()
+    assert (row.status, row.attempts) == (WorkStatus.DONE, 2)
+    assert row.file.storage.open(row.file.name).read() == b"examined"
+
+
 def test_a_file_that_is_gone_from_the_storage_is_told():
     row = text_import()
     row.file.storage.delete(row.file.name)
@@ -226,9 +274,38 @@ def test_the_command_names_the_models_there_are(tmp_path):
     (tmp_path / "x.pt").write_bytes(b"x")
     with pytest.raises(CommandError, match="springtails"):
         import_by_command(tmp_path / "x.pt", "--model", "mites")
-    with pytest.raises(CommandError, match="no such file"):
+    with pytest.raises(CommandError, match="No such file"):
         import_by_command(tmp_path / "y.pt", "--model", "mites", "--create-model")
     assert not RegisteredModel.objects.filter(name="mites").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--object-size", "nan"], "number of pixels"),
+        (["--object-size", "0"], "number of pixels"),
+        (["--sha256", "abc"], "64 lower-case hexadecimal digits"),
+        (["--licence", "x" * 200], "at most 120 characters"),
+    ],
+    ids=["no-number", "nought", "digest", "licence"],
+)
+def test_the_command_says_what_is_wrong_with_an_option(tmp_path, arguments, said):
+    (tmp_path / "x.pt").write_bytes(b"x")
+    with pytest.raises(CommandError, match=said):
+        import_by_command(tmp_path / "x.pt", "--model", "mites", "--create-model", *arguments)
+    assert not RegisteredModel.objects.exists()
+
+
+def test_the_command_reads_files_only(tmp_path):
+    pipe, device = tmp_path / "pipe.pt", tmp_path / "device.pt"
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    for path in (pipe, device, tmp_path):
+        with pytest.raises(CommandError, match="not a regular file"):
+            import_by_command(path, "--model", "mites", "--create-model")
+    with pytest.raises(CommandError, match="File name too long"):
+        import_by_command(tmp_path / ("x" * 300), "--model", "mites", "--create-model")
+    assert not RegisteredModel.objects.exists()
 
 
 @pytest.mark.slow

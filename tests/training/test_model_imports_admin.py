@@ -98,7 +98,8 @@ def test_the_page_shows_the_labels_as_text_and_what_to_consider(client, curator)
     assert reverse("admin:training_modelimport_accept", args=[row.pk]) in page
     question = client.get(reverse("admin:training_modelimport_accept", args=[row.pk])).content.decode()
     assert "9.6 px are assumed" in question
-    assert "&lt;b&gt;disc&lt;/b&gt;" in question
+    assert "<li>&lt;b&gt;disc&lt;/b&gt;</li>" in question
+    assert row.sha256 in question
     assert row.decision == "open"
 
 

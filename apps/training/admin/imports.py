@@ -282,7 +282,7 @@ class ModelImportAdmin(FastAdmin):
             "row": row,
             "accepts": accepts,
             "is_open": row.decision == ModelImport.Decision.OPEN and row.status == WorkStatus.DONE,
-            "facts": _facts(row),
+            "facts": [*_facts(row), (_now("SHA-256 as it was sent"), row.sha256)],
             "labels": row.findings.get("labels", ()),
             "notes": [note_text(code, details) for code, details in import_notes(row)] if accepts else [],
         }
@@ -322,7 +322,10 @@ def _facts(row: ModelImport) -> list[tuple[str, str]]:
     return [
         (_now("kind of file"), kinds.get(found["kind"], str(found["kind"]))),
         (_now("labels"), str(len(found["labels"]))),
-        (_now("net"), f"{found['head']}, {found['layers']} {_now('layers')}, {found['scale'] or '–'}"),
+        (
+            _now("net"),
+            _now("%(head)s, %(layers)s layers, %(scale)s") % (found | {"scale": found["scale"] or "–"}),
+        ),
         (_now("parameters"), f"{found['parameters']:,}"),
         (_now("image size (px)"), str(found["image_size_px"])),
         (_now("typical animal size in training (px)"), f"{found['object_size_px']:g}"),

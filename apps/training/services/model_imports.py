@@ -20,6 +20,7 @@ from django.core.files.storage import Storage
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from apps.common.leased import LeaseLostError, WorkStatus, is_stopping, kept_lease
 from apps.common.tasks import wake_once
@@ -29,11 +30,15 @@ from apps.training.engine.refusals import RefusedWeightsError, shown
 from apps.training.engine.weights import file_sha256
 from apps.training.hooks import names_of
 from apps.training.models import ModelImport, ModelVersion, RegisteredModel
+from apps.training.models.versions import private_storage
 from apps.training.services.registry import register_model_version
 
 logger = structlog.get_logger(__name__)
 
 KEPT_FOR: Final = timedelta(days=30)
+QUARANTINE: Final = "quarantine"
+_ORPHANED_AFTER: Final = timedelta(hours=1)
+"""What no row names by then was left between two steps by a process that was killed."""
 Decision = ModelImport.Decision
 
 
@@ -59,7 +64,7 @@ def request_model_import(
     """Put a file into quarantine and have it examined. Raises `RefusedWeightsError` for what can be said at once.
 
     `file` is an open Django file or upload. The same file for the same model while it waits or is to be decided on
-    is given again.
+    is given again, unless more is said of it this time.
     """
     from apps.training.tasks.imports import examine_imports  # tasks call services
 
@@ -71,9 +76,10 @@ def request_model_import(
         raise RefusedWeightsError("empty")
     with transaction.atomic():
         RegisteredModel.objects.select_for_update(no_key=True).get(pk=registered_model.pk)
+        said = {"licence": licence, "note": note, "findings__object_size_px": object_size_px}
         known = (
             ModelImport.objects.filter(registered_model=registered_model, sha256=sha256)
-            .filter(decision=Decision.OPEN)
+            .filter(decision=Decision.OPEN, **{name: value for name, value in said.items() if value})
             .exclude(status=WorkStatus.FAILED)
             .first()
         )
@@ -130,6 +136,9 @@ def _examine_one(rows: Any) -> bool:
             logger.warning("model_import_lease_lost", model_import=row.pk)
         except _StoppedError:
             rows.release(token)
+        except KeyboardInterrupt:  # whoever waits at the command has enough of it: a worker goes on at once
+            rows.release(token)
+            raise
         except RefusedWeightsError as error:
             _refuse(row, error)
         except Exception as error:
@@ -188,10 +197,10 @@ def refuse_import(*, model_import: ModelImport, by: AbstractBaseUser | None = No
 
 
 def discard_imports() -> int:
-    """Refuse what nobody decided on for 30 days, and remove files of what was given up; gives how many."""
+    """Refuse what nobody decided on for 30 days, and remove files that a killed process left; gives how many."""
     old = ModelImport.objects.filter(decision=Decision.OPEN, finished_at__lt=Now() - KEPT_FOR)
     over = old.filter(status__in=(WorkStatus.DONE, WorkStatus.FAILED))
-    count = 0
+    count = _sweep_quarantine()
     for row in over.only("pk", "file", "decision"):
         storage, kept = row.file.storage, str(row.file.name or "")
         changes = {"decision": Decision.REFUSED, "decided_at": Now(), "problem": "abandoned", "file": ""}
@@ -202,9 +211,31 @@ def discard_imports() -> int:
     held = ModelImport.objects.filter(status=WorkStatus.PROCESSING).values_list("public_id", flat=True)
     running = {str(public_id) for public_id in held}
     for folder in scratch.glob("*") if scratch.is_dir() else ():
-        if folder.name[:36] not in running and _age(folder) > timedelta(hours=1):
+        if folder.name[:36] not in running and _age(folder) > _ORPHANED_AFTER:
             shutil.rmtree(folder, ignore_errors=True)  # of a worker that was killed
     return count
+
+
+def _sweep_quarantine() -> int:
+    storage, count = private_storage(), 0
+    try:
+        left = [f"{QUARANTINE}/{name}" for name in storage.listdir(QUARANTINE)[1]]
+    except FileNotFoundError:
+        return 0
+    # Asked after the listing: a file that has a row by now had none only a moment ago.
+    known = set(ModelImport.objects.filter(file__in=left).values_list("file", flat=True))
+    for name in left:
+        if name not in known and _stored_for(storage, name) > _ORPHANED_AFTER:
+            _remove(storage, name)
+            count += 1
+    return count
+
+
+def _stored_for(storage: Storage, name: str) -> timedelta:
+    try:
+        return timezone.now() - storage.get_modified_time(name)
+    except FileNotFoundError:
+        return timedelta(0)
 
 
 def import_notes(row: ModelImport) -> list[tuple[str, dict[str, Any]]]:
@@ -273,8 +304,8 @@ def _examine(row: ModelImport, folder: Path) -> None:
     if file_sha256(examined) != findings["sha256"]:
         raise RefusedWeightsError("examination_failed", detail="SHA-256")
     storage, sent = row.file.storage, str(row.file.name)
-    name = f"quarantine/{row.public_id}.podura"
-    storage.delete(name)  # of an attempt that was killed here
+    # Of this claim alone, as the folder: one that lost its lease must not remove what the next one wrote.
+    name = f"{QUARANTINE}/{row.public_id}.{str(row.lease_token)[:8]}.podura"
     with examined.open("rb") as file:
         name = storage.save(name, File(file))
     try:
@@ -331,11 +362,11 @@ def _decide(row: ModelImport, decision: str, by: AbstractBaseUser | None) -> Non
 
 
 def _remove(storage: Storage, name: str) -> None:
-    """After the row does not know the file any more: one that cannot be removed now does no harm."""
+    """After the row does not know the file any more: one that cannot be removed now is swept (`discard_imports`)."""
     try:
         if name:
             storage.delete(name)
-    except OSError as error:
+    except Exception as error:  # noqa: BLE001  (each storage raises the errors of its own library)
         logger.warning("quarantine_not_removed", name=name, error=str(error))
 
 

@@ -4,6 +4,7 @@ import json
 import lzma
 import os
 import pickle
+import time
 import zipfile
 
 import numpy as np
@@ -154,7 +155,20 @@ def test_a_cut_file_is_refused(tiny_weights, tmp_path):
     path = tmp_path / "cut.podura"
     path.write_bytes(tiny_weights.read_bytes()[:-100])
     with pytest.raises(WeightsError, match="cut"):
+        load_torch_model(path)
+    path.write_bytes(tiny_weights.read_bytes()[:100])
+    with pytest.raises(WeightsError, match="header"):
         read_metadata(path)
+
+
+def test_the_metadata_is_read_without_the_tensors(tiny_weights, tmp_path):
+    """Whoever accepts weights in the console waits for it."""
+    path = tmp_path / "large.podura"
+    content = lzma.decompress(tiny_weights.read_bytes())
+    path.write_bytes(lzma.compress(content + bytes(100 * 1024 * 1024), preset=0))
+    started = time.process_time()
+    assert read_metadata(path).labels == ("disc", "bar")
+    assert time.process_time() - started < 0.1
 
 
 @pytest.mark.slow

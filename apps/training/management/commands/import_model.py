@@ -1,5 +1,8 @@
 """`manage.py import_model`: weights from outside by the same door as the console's."""
 
+import argparse
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +29,14 @@ class Command(BaseCommand):
         parser.add_argument("file", type=Path, help=".pt (Ultralytics), .podura or safetensors with metadata")
         parser.add_argument("--model", required=True, help="name of the registered model")
         parser.add_argument("--create-model", action="store_true", help="make the model if there is none")
-        parser.add_argument("--sha256", default="", help="refuse a file with another digest")
-        parser.add_argument("--licence", default="")
+        parser.add_argument(
+            "--sha256", default="", type=_checked("sha256"), help="refuse a file with another digest"
+        )
+        parser.add_argument("--licence", default="", type=_checked("licence"))
         parser.add_argument("--note", default="", help="where the file comes from")
-        parser.add_argument("--object-size", type=float, help="median long side of the trained boxes, in px")
+        parser.add_argument(
+            "--object-size", type=_object_size, help="median long side of the trained boxes, in px"
+        )
         parser.add_argument("--accept", action="store_true", help="accept without asking")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -50,13 +57,20 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"{options['file']}: {error.strerror}") from error
         self.stdout.write(f"{row.name}: {row.size_bytes} bytes, SHA-256 {row.sha256}")
-        row = examine_import(row)
+        try:
+            row = examine_import(row)
+        except KeyboardInterrupt:
+            raise CommandError("Stopped. A worker examines it; it will wait in the console.") from None
         self._show(row)
         self._decide(row, is_accepted=options["accept"])
 
     def _model(self, name: str, *, makes: bool, path: Path) -> RegisteredModel:
-        if not path.is_file():  # before a model is made for nothing
-            raise CommandError(f"{path}: no such file")
+        try:  # before a model is made for nothing
+            is_file = stat.S_ISREG(path.stat().st_mode)
+        except OSError as error:
+            raise CommandError(f"{path}: {error.strerror}") from error
+        if not is_file:  # a device has no end, a pipe may have no beginning
+            raise CommandError(f"{path}: not a regular file")
         model = RegisteredModel.objects.filter(name=name).first()
         if model is not None:
             return model
@@ -92,12 +106,7 @@ class Command(BaseCommand):
             if not self.stdin_is_terminal():
                 self.stdout.write("Not accepted: it waits in the console, or say --accept.")
                 return
-            is_accepted = input(
-                f"Register as the next version of {row.registered_model}? [y/N] "
-            ).lower() in (
-                "y",
-                "yes",
-            )
+            is_accepted = self._answer(f"Register as the next version of {row.registered_model}? [y/N] ")
         if not is_accepted:
             self.stdout.write("Not accepted; it waits in the console.")
             return
@@ -110,7 +119,39 @@ class Command(BaseCommand):
         self.stdout.write(self.style.SUCCESS(f"{version} is a candidate now."))
 
     @staticmethod
+    def _answer(question: str) -> bool:
+        try:
+            return input(question).strip().lower() in ("y", "yes")
+        except (EOFError, KeyboardInterrupt):
+            return False
+
+    @staticmethod
     def stdin_is_terminal() -> bool:
         import sys
 
         return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _checked(name: str) -> Callable[[str], str]:
+    """An option held against the column that it goes to."""
+    field: Any = ModelImport._meta.get_field(name)
+
+    def read(text: str) -> str:
+        value = text.strip().lower() if name == "sha256" else text.strip()
+        try:
+            checked: str = field.clean(value, None) if value else ""
+        except ValidationError as error:
+            raise argparse.ArgumentTypeError("; ".join(error.messages)) from error
+        return checked
+
+    return read
+
+
+def _object_size(text: str) -> float:
+    try:
+        size = float(text)
+    except ValueError:
+        size = 0.0
+    if not 1 <= size <= 100_000:  # nor NaN
+        raise argparse.ArgumentTypeError("a number of pixels from 1 to 100,000")
+    return size
