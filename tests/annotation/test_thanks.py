@@ -204,6 +204,31 @@ def test_of_several_versions_the_last_one_is_told() -> None:
     assert "version 4" not in body
 
 
+def test_a_version_promoted_while_the_mail_is_written_is_told_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from apps.annotation.services import news
+
+    ada = UserFactory()
+    first = taught(photo_of(ada))
+    promote(version=first)
+    record_thanks()
+    rested()
+    second = taught(photo_of(ada), number=5, model=first.registered_model)
+    real = news.latest_of_each_model
+
+    def meanwhile(thanks: Any) -> Any:
+        lessons = real(thanks)
+        promote(version=second)
+        record_thanks()
+        return lessons
+
+    monkeypatch.setattr(news, "latest_of_each_model", meanwhile)
+    assert mail_due_news() == 1
+    assert "version 4" in OutgoingMail.objects.get().body
+    assert list(Thanks.objects.filter(mailed_at=None).values_list("version", flat=True)) == [second.pk]
+
+
 def test_who_wants_no_news_gets_no_thanks_by_mail() -> None:
     promote(version=taught(photo_of(UserFactory(wants_news=False))))
     record_thanks()
