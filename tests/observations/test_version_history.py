@@ -9,7 +9,7 @@ from django.utils import translation
 
 from apps.common.leased import LeasedWork, WorkStatus
 from apps.observations.models import Label, Photo
-from apps.observations.services.detection import request_later_look
+from apps.observations.services.detection import request_detection, request_later_look
 from apps.observations.services.redetection import redetect_recent
 from apps.observations.tasks import redetect
 from apps.observations.version_history import SAME_ANIMAL_IOU, same_animals, version_history
@@ -287,6 +287,23 @@ def test_a_roll_back_sends_photos_back_to_the_older_version(
     assert redetect_recent() == 1
     photo.refresh_from_db()
     assert photo.status == WorkStatus.PENDING
+
+
+def test_after_a_roll_back_photos_do_not_wait_for_what_they_show_already(
+    photo: Photo, old: ModelVersion
+) -> None:
+    not_yet, by_hand = (of_survey(photo, model_version=old) for _ in range(2))
+    assert redetect_recent() == 2
+    request_detection(Photo.objects.filter(pk=by_hand.pk))
+    promote(version=old)
+    for _twice in range(2):
+        redetect()
+    not_yet.refresh_from_db()
+    assert (not_yet.status, not_yet.model_version) == (WorkStatus.DONE, old)
+    waiting = Photo.objects.filter(status=WorkStatus.PENDING).order_by("pk")
+    assert list(waiting) == [photo, by_hand], (
+        "what the version that is gone has seen, and what a person asked for"
+    )
 
 
 def test_while_it_is_looked_at_again_pages_and_downloads_keep_the_earlier_result(
