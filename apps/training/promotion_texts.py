@@ -46,6 +46,7 @@ PROBLEMS: Final[Mapping[str, Promise | str]] = {
     "other_comparison": gettext_lazy("The comparison is not about %(version)s."),
     "not_compared_yet": gettext_lazy("The comparison is not finished."),
     "no_dataset": gettext_lazy("There is no frozen dataset to compare %(version)s on. Freeze one first."),
+    "under_way": gettext_lazy("It is being compared on %(dataset)s: ask again when that has ended."),
     "no_test_photo": gettext_lazy("No test photo is left that neither version learned from."),
     "not_frozen": gettext_lazy("Promotion of %(model)s is not frozen."),
     "already_frozen": gettext_lazy("Promotion of %(model)s is frozen already."),

@@ -192,6 +192,16 @@ class TestVersionPage:
         asked = Comparison.objects.get()
         assert (asked.requested_by, asked.priority) == (curator, 0)
 
+    def test_one_under_way_on_other_photos_is_named(self, signed_in, challenger, model):
+        first, second = (DatasetFactory(registered_model=model) for _ in range(2))
+        url = page("modelversion_compare", challenger)
+        assert signed_in.post(url, {"dataset": first.pk}).status_code == 302
+        assert signed_in.post(url, {"dataset": first.pk}).status_code == 302
+        response = signed_in.post(url, {"dataset": second.pk})
+        assert response.status_code == 422
+        assert str(first) in " ".join(response.context["form"].non_field_errors())
+        assert Comparison.objects.count() == 1
+
     def test_what_the_surveys_do_not_know_is_said_before(self, signed_in, challenger):
         from tests.factories import SurveyFactory
 

@@ -20,7 +20,7 @@ from apps.training.admin.decisions import (
 )
 from apps.training.hooks import serving_warnings
 from apps.training.models import Comparison, Dataset, ModelVersion, PromotionEvent
-from apps.training.promotion_texts import shown_rules
+from apps.training.promotion_texts import PromotionError, shown_rules
 from apps.training.services.comparisons import request_comparison
 from apps.training.services.gate_photos import dataset_for
 from apps.training.services.promotion import promote, refuse, roll_back
@@ -137,7 +137,10 @@ def _compare(request: HttpRequest, version: ModelVersion) -> Confirmation:
         return made
 
     def act(bound: CompareForm) -> str:
-        request_comparison(challenger=version, dataset=bound.cleaned_data["dataset"], by=curator_of(request))
+        wanted = bound.cleaned_data["dataset"]
+        comparison = request_comparison(challenger=version, dataset=wanted, by=curator_of(request))
+        if comparison.dataset_id != wanted.pk:
+            raise PromotionError("under_way", dataset=str(comparison.dataset))
         return _("The comparison is queued. What it finds stands below.")
 
     return Confirmation(

@@ -125,7 +125,12 @@ def continue_next_comparison() -> bool:
 def give_up_lost_comparisons() -> int:
     """End those whose last attempt fell silent, and tell; gives how many."""
     with transaction.atomic():
-        lost = Comparison.objects.all().exhausted().select_for_update(skip_locked=True, no_key=True).order_by("pk")
+        lost = (
+            Comparison.objects.all()
+            .exhausted()
+            .select_for_update(skip_locked=True, no_key=True)
+            .order_by("pk")
+        )
         pks = list(lost.values_list("pk", flat=True))
         given_up = Comparison.objects.filter(pk__in=pks).give_up_exhausted()
         _tell_failed(pks)
