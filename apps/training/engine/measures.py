@@ -35,13 +35,13 @@ from apps.training.engine.report import (
     SizeBucket,
     finite,
 )
-from apps.training.engine.resampling import bootstrap_interval
+from apps.training.engine.resampling import bootstrap_intervals
 
 RECALLS: Final[NDArray[np.float64]] = np.linspace(0, 1, 101)
 CONFIDENCES: Final[NDArray[np.float64]] = np.linspace(REPORTED_CONFIDENCE, 1, 96)
 """Every hundredth from the weakest box that is reported."""
 INTERVAL_DRAWS: Final = 500
-"""Of pictures, for the interval of mAP50-95. Twice as many move its ends by less than a tenth of its width."""
+"""Of pictures, for the intervals. Twice as many move its ends by less than a tenth of its width."""
 CALIBRATION_BINS: Final = 10
 """Of one width, as Guo et al. 2017, who take 15: test splits here hold hundreds of boxes, not ten thousand."""
 
@@ -104,13 +104,11 @@ class Measurement:
         )
         known = latency_ms[~np.isnan(latency_ms)]
         table = self._builder.table()
-        low, high = bootstrap_interval(table, samples=INTERVAL_DRAWS, confidence=0.95)
         metrics = {
             "map50": finite(precisions.map50),
             "map50_95": finite(precisions.map50_95),
-            "map50_95_low": finite(low),
-            "map50_95_high": finite(high),
             **_rates(seen, self.confidence),
+            **_intervals(table, report.pictures),
             **_best(report.curves["all"]),
             "ece": calibration.ece,
             "latency_ms": float(np.median(known)) if len(known) else None,
@@ -286,6 +284,17 @@ def _rates(seen: _Seen, confidence: float) -> dict[str, float | None]:
         "recall": right / animals if animals else None,
         # The same as the harmonic mean, and known without any box, too.
         "f1": 2 * right / (boxes + animals) if animals else None,
+    }
+
+
+def _intervals(table: MatchTable, pictures: Sequence[PictureReport]) -> dict[str, float | None]:
+    counts = np.array([(p.tp, p.fp, p.fn) for p in pictures], np.int64).reshape(-1, 3)
+    found = bootstrap_intervals(table, counts, samples=INTERVAL_DRAWS, confidence=0.95)
+    ends = ("low", "high")
+    return {
+        f"{name}_{end}": finite(value)
+        for name, interval in found.items()
+        for end, value in zip(ends, interval, strict=True)
     }
 
 

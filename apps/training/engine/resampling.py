@@ -93,12 +93,30 @@ def paired_bootstrap(
     )
 
 
-def bootstrap_interval(
-    table: MatchTable, *, samples: int, confidence: float, seed: int = 0
-) -> tuple[float, float]:
-    """The interval of one detector's mAP50-95; NaN without any animal."""
-    values = map_of_draws(table, drawn(table.pictures, samples=samples, seed=seed))
-    return _interval(values[~np.isnan(values)], confidence)
+def bootstrap_intervals(
+    table: MatchTable, counts: NDArray[np.int64], *, samples: int, confidence: float, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """The intervals of one detector's `map50_95, map50, precision, recall, f1`; NaN where there is no such number.
+
+    `counts` is (P, 3): right boxes, wrong boxes and missed animals of each picture. Of fewer than two pictures nothing is
+    known: each draw would be the same.
+    """
+    draws = drawn(table.pictures, samples=samples if table.pictures > 1 else 0, seed=seed)
+    right, wrong, missed = (draws @ counts).T
+    by_threshold = _maps_of_draws(table, draws)
+    found = {
+        "map50_95": by_threshold.mean(axis=0),
+        "map50": by_threshold[0],
+        "precision": _shares(right, right + wrong),
+        "recall": _shares(right, right + missed),
+        "f1": np.where(right + missed > 0, _shares(2 * right, 2 * right + wrong + missed), np.nan),
+    }
+    return {name: _interval(values[~np.isnan(values)], confidence) for name, values in found.items()}
+
+
+def _shares(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    shares: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return shares
 
 
 def drawn(pictures: int, *, samples: int, seed: int) -> NDArray[np.int64]:
@@ -112,25 +130,31 @@ def drawn(pictures: int, *, samples: int, seed: int) -> NDArray[np.int64]:
 
 def map_of_draws(table: MatchTable, draws: NDArray[np.int64]) -> NDArray[np.float64]:
     """(S,) mAP50-95 of each draw, mean over the labels that have an animal in it; NaN for draws without any."""
+    means: NDArray[np.float64] = _maps_of_draws(table, draws).mean(axis=0)
+    return means
+
+
+def _maps_of_draws(table: MatchTable, draws: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(10, S) the same at each threshold."""
     animals = draws @ table.truths  # (S, L)
-    sums = np.zeros(len(draws))
+    sums = np.zeros((table.is_match.shape[1], len(draws)))
     for label in np.flatnonzero(table.truths.any(axis=0)):
         sums += np.where(
             animals[:, label] > 0, _precision_of_label(table, int(label), draws, animals[:, label]), 0
         )
     counts = (animals > 0).sum(axis=1)
-    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(len(draws), np.nan), where=counts > 0)
+    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
     return means
 
 
 def _precision_of_label(
     table: MatchTable, label: int, draws: NDArray[np.int64], animals: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """(S,) mean over the ten thresholds of one label's average precision."""
+    """(10, S) one label's average precision at each threshold."""
     own = np.flatnonzero(table.label == label)
     own = own[np.argsort(-table.score[own], kind="stable")]
     is_match, picture = table.is_match[own], table.picture[own]
-    result = np.zeros(len(draws))
+    result = np.zeros((is_match.shape[1], len(draws)))
     if not len(own):
         return result
     for block in _blocks(len(draws), len(own)):
@@ -140,10 +164,9 @@ def _precision_of_label(
         for threshold in range(is_match.shape[1]):
             places = np.flatnonzero(is_match[:, threshold])
             if len(places):
-                result[block] += _average_precision(
+                result[threshold, block] = _average_precision(
                     np.cumsum(weights[:, places], axis=1), boxes[:, places], needed
                 )
-    result /= is_match.shape[1]
     return result
 
 

@@ -20,7 +20,7 @@ class Evaluation(LeasedWork):
     """A version measured on a split of a frozen dataset; as leased work, its doing.
 
     `metrics` (all 0..1 unless named): `map50, map50_95, precision, recall, f1, ece, latency_ms` (median a picture),
-    `photos, boxes`, `map50_95_low, map50_95_high` (95 % bootstrap over photos), `evaluator`, `confidence` (at which
+    `photos, boxes`, `…_low, …_high` of the first five (95 % bootstrap over photos), `evaluator`, `confidence` (at which
     precision, recall, F1 and the confusion matrix hold). `by_label`: the same for each label code, with `boxes`.
     `report` is gzipped JSON: curves, matrix, bins, and every picture's boxes and matches (services/evaluations.py).
     """

@@ -402,7 +402,8 @@ def test_the_interval_holds_the_average_and_is_the_same_each_time():
     dice = np.random.default_rng(11)
     pictures = [scene(dice) for _ in range(30)]
     first, second = measured(pictures).metrics, measured(pictures).metrics
-    assert first["map50_95_low"] < first["map50_95"] < first["map50_95_high"]
+    for name in ("map50_95", "map50", "precision", "recall", "f1"):
+        assert first[f"{name}_low"] < first[name] < first[f"{name}_high"]
     assert first == second
     few = measured(pictures[:8]).metrics
     assert few["map50_95_high"] - few["map50_95_low"] > first["map50_95_high"] - first["map50_95_low"]

@@ -7,7 +7,7 @@ import pytest
 
 from apps.training.engine.matches import MatchTable
 from apps.training.engine.measures import average_precision
-from apps.training.engine.resampling import bootstrap_interval, drawn, map_of_draws, paired_bootstrap
+from apps.training.engine.resampling import bootstrap_intervals, drawn, map_of_draws, paired_bootstrap
 
 LABELS = ("CER", "ISO_MIN", "POD")
 
@@ -122,7 +122,25 @@ def test_without_animals_there_is_no_number_and_no_error(pictures):
     assert np.isnan([found.first, found.mean, found.low, found.better_share]).all()
     assert found.samples == 0
     assert found.as_record()["low"] is None
-    assert np.isnan(bootstrap_interval(empty, samples=100, confidence=0.95)).all()
+    nothing = np.zeros((pictures, 3), np.int64)
+    found = bootstrap_intervals(empty, nothing, samples=100, confidence=0.95)
+    assert np.isnan(list(found.values())).all()
+
+
+def test_rates_of_the_draws_are_those_of_their_pictures():
+    table_ = table(truths=np.ones((40, 3), np.int64), boxes=200)
+    counts = np.random.default_rng(5).integers(0, 4, (40, 3))
+    found = bootstrap_intervals(table_, counts, samples=400, confidence=0.9, seed=3)
+    right, wrong, missed = (drawn(40, samples=400, seed=3) @ counts).T
+    assert found["precision"] == pytest.approx(np.quantile(right / (right + wrong), [0.05, 0.95]))
+    assert found["recall"] == pytest.approx(np.quantile(right / (right + missed), [0.05, 0.95]))
+    assert found["f1"] == pytest.approx(np.quantile(2 * right / (2 * right + wrong + missed), [0.05, 0.95]))
+
+
+def test_of_a_single_picture_nothing_is_known():
+    one = table(truths=np.ones((1, 3), np.int64), boxes=5)
+    found = bootstrap_intervals(one, np.ones((1, 3), np.int64), samples=100, confidence=0.95)
+    assert np.isnan(list(found.values())).all()
 
 
 def test_a_detector_that_finds_nothing_has_nought():
