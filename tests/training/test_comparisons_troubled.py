@@ -173,9 +173,11 @@ def test_what_the_gate_refused_it_can_admit_later(model, dataset):
 
 
 def test_what_a_curator_refused_waits_for_a_curator(model, dataset, curator):
-    champion = champion_of(model, right=0.3)
-    challenger = known_version(model, right=0.9)
+    champion_of(model, right=0.95)
+    challenger = known_version(model, right=0.8)
     refuse(version=challenger, by=curator, reason="Trained on blurred photos")
+    assert compared(challenger, dataset).verdict == "refused"
+    champion = champion_of(model, right=0.3)
     comparison = compared(challenger, dataset)
     assert (comparison.verdict, comparison.decision) == ("passed", "open")
     assert model.production_version == champion

@@ -114,17 +114,13 @@ def readmit(version: ModelVersion) -> bool:
     """
     with transaction.atomic():
         _locked(version.registered_model_id)
-        refusals = PromotionEvent.objects.filter(
-            to_version=version, kind__in=(Kind.REFUSED, Kind.REFUSED_BY_GATE)
-        )
-        last = refusals.order_by("-pk").first()
-        if last is None or last.kind != Kind.REFUSED_BY_GATE:
+        if PromotionEvent.objects.filter(to_version=version, kind=Kind.REFUSED).exists():
             return False
         refused = ModelVersion.objects.filter(pk=version.pk, stage=Stage.REFUSED)
-        if not refused.update(stage=Stage.CANDIDATE):
-            return False
-    version.stage = Stage.CANDIDATE
-    return True
+        is_readmitted = bool(refused.update(stage=Stage.CANDIDATE))
+    if is_readmitted:
+        version.stage = Stage.CANDIDATE
+    return is_readmitted
 
 
 def roll_back(
