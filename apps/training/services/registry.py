@@ -1,5 +1,6 @@
 """Registering model versions."""
 
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,8 @@ def register_model_version(
         origin=origin,
         parent=parent,
     )
-    with weights_path.open("rb") as file:
-        version.weights.save(f"{version.weights_sha256[:16]}.podura", File(file), save=False)
     try:
+        _store(version, weights_path)
         with transaction.atomic():
             # Locked, so that two registrations at once get two numbers.
             RegisteredModel.objects.select_for_update(no_key=True).get(pk=registered_model.pk)
@@ -51,3 +51,11 @@ def register_model_version(
         version.weights.storage.delete(str(version.weights.name))
         raise
     return version
+
+
+def _store(version: ModelVersion, weights_path: Path) -> None:
+    """Under a name of its own, known beforehand: a storage that is full leaves half a file and does not say where."""
+    name = f"{version.weights_sha256[:16]}-{uuid.uuid4().hex[:12]}.podura"
+    version.weights.name = version.weights.field.generate_filename(version, name)
+    with weights_path.open("rb") as file:
+        version.weights.save(name, File(file), save=False)

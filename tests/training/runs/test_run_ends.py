@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+from django.core.files import File
 from django.core.files.storage import storages
 
 from apps.common.leased import LeaseLostError
 from apps.training.models import ModelVersion, RunStatus, TrainingRun
 from apps.training.run_texts import failure_text, log_text
+from apps.training.services import registry
 from apps.training.services.run_worker import continue_next_run, discard_checkpoints, flow, outcome
 from apps.training.services.run_worker.checkpoints import CheckpointKeeper
 from apps.training.services.run_worker.folder import RunFolder
@@ -222,6 +224,21 @@ def test_a_full_disk_of_the_worker_itself_fails_the_run_cleanly(asked, monkeypat
     monkeypatch.setattr(flow, "fetch_pictures", full)
     run = worked_off(asked())
     assert (run.status, run.failure_reason) == (RunStatus.FAILED, "disk_full")
+    assert_nothing_is_left(run)
+
+
+def test_a_storage_that_is_full_at_the_end_fails_the_run_and_keeps_no_half_of_the_weights(asked, monkeypatch):
+    class Half(File):
+        def chunks(self, chunk_size=None):
+            yield b"half of it"
+            raise OSError(28, "No space left on device")
+
+    before = set(weights_files())
+    monkeypatch.setattr(registry, "File", Half)
+    run = worked_off(asked())
+    assert (run.status, run.failure_reason) == (RunStatus.FAILED, "disk_full")
+    assert not ModelVersion.objects.exists()
+    assert set(weights_files()) == before
     assert_nothing_is_left(run)
 
 
