@@ -9,7 +9,16 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from apps.annotation.learning_curve import Curve, LabelQuality, Outlook, Point, advice, curve, outlooks
+from apps.annotation.learning_curve import (
+    MIN_TEST_BOXES,
+    Curve,
+    LabelQuality,
+    Outlook,
+    Point,
+    advice,
+    curve,
+    outlooks,
+)
 from apps.annotation.models import TrainingStart
 from apps.annotation.services.readiness import Readiness, ready_to_train
 from apps.annotation.services.training import start_failure
@@ -71,6 +80,8 @@ class ModelPage:
     curve: Curve
     chart: Chart | None
     advice: str
+    untold: str
+    """Of which labels too few test boxes are there to say anything; those are the rare ones."""
     outlooks: list[LabelOutlook]
     test_set: Dataset | None
     """On which most versions were measured."""
@@ -101,6 +112,7 @@ def read_model_page(survey: Survey) -> ModelPage:
         curve=drawn,
         chart=chart_of(drawn),
         advice=advice(ranked, names),
+        untold=_untold(rows, names),
         outlooks=[LabelOutlook(labels.get(one.label, one.label), one) for one in ranked],
         test_set=chosen,
         unmeasured=_unmeasured(rows, newest),
@@ -220,6 +232,19 @@ def _point(row: VersionRow) -> Point:
             if known.get("map50_95") is not None
         },
     )
+
+
+def _untold(rows: Sequence[VersionRow], names: Mapping[str, str]) -> str:
+    newest = next((row.evaluation for row in rows if row.is_common and row.evaluation), None)
+    boxes = {
+        code: int(known.get("boxes") or 0) for code, known in (newest.by_label if newest else {}).items()
+    }
+    few = [names[code] for code in names if boxes.get(code, MIN_TEST_BOXES) < MIN_TEST_BOXES]
+    if not few:
+        return ""
+    return _(
+        "Nothing can be told yet of %(labels)s: fewer than %(limit)d test animals. Any photo that shows them helps."
+    ) % {"labels": ", ".join(few), "limit": MIN_TEST_BOXES}
 
 
 def _metric(evaluation: Evaluation | None, name: str) -> float | None:

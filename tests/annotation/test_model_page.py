@@ -128,6 +128,18 @@ def test_without_anything_the_page_says_what_will_come(survey: Survey) -> None:
     assert Client().get(reverse("annotation:model", args=["beetles"])).status_code == 404
 
 
+def test_rare_animals_of_which_nothing_can_be_told_are_named(survey: Survey, cer: Label) -> None:
+    LabelFactory(survey=survey, code="ISO_MIN", scientific_name="Isotomurus")
+    version = trained(survey, 2, 80)
+    evaluation = measured(version, version.run.dataset, 0.5)
+    assert "Nothing can be told yet of Isotomurus: fewer than 5 test animals." in page(survey)
+    evaluation.by_label = {"CER": {"map50_95": 0.2, "boxes": 4}, "ISO_MIN": {"map50_95": 0.5, "boxes": 5}}
+    evaluation.save()
+    text = page(survey)
+    assert "Nothing can be told yet of Ceratophysella: fewer" in text
+    assert "More photos of Isotomurus would help most." in text
+
+
 def test_the_version_in_use_is_described_in_words(survey: Survey) -> None:
     version = trained(survey, 2, 80, stage="production")
     measured(version, version.run.dataset, 0.5)

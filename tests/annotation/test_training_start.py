@@ -402,4 +402,7 @@ def test_odd_parameters_are_refused_by_their_name(survey: Survey, cer: Label) ->
     enough(survey, cer)
     request_training(survey=survey, by=UserFactory(), parameters={"epochs": -1})
     continue_next_start()
-    assert "epochs: Enter 1 or more." in start_failure(TrainingStart.objects.get())
+    start = TrainingStart.objects.get()
+    assert "epochs: Enter 1 or more." in start_failure(start)
+    with translation.override("fr"):  # the worker that refused it spoke another language
+        assert "époques: Entrez 1 ou plus." in start_failure(start)
