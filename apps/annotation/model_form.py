@@ -6,7 +6,7 @@ from typing import Any, Final
 from django import forms
 from django.utils.functional import Promise
 from django.utils.text import capfirst
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from apps.observations.models import Survey
@@ -148,12 +148,12 @@ def _bases(survey: Survey) -> Iterable[tuple[str, str]]:
     found = list(versions.select_related("registered_model").order_by("-number")[:100])
     serving = next((row for row in found if row.stage == ModelVersion.Stage.PRODUCTION), None)
     if serving:
-        yield PRODUCTION, _now("version %(number)s, in production") % {"number": serving.number}
+        yield PRODUCTION, gettext("version %(number)s, in production") % {"number": serving.number}
     for version in found:
         if version is not serving:
-            shown = _now("version %(number)s (%(stage)s)")
+            shown = gettext("version %(number)s (%(stage)s)")
             yield str(version.pk), shown % {"number": version.number, "stage": version.get_stage_display()}
-    yield UNTRAINED, _now("an untrained network")
+    yield UNTRAINED, gettext("an untrained network")
 
 
 def _expected(survey: Survey) -> tuple[Hardware, int]:

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
-from django.utils.translation import ngettext as _n
+from django.utils.translation import gettext_lazy, ngettext
 
 _ANOTHER_FILE = gettext_lazy(
     "Send a checkpoint that Ultralytics wrote (.pt), a Podura weights file (.podura) or a safetensors file with Podura's "
@@ -126,18 +125,18 @@ def note_text(code: str, details: Mapping[str, Any]) -> str:
 
 def _about_labels(code: str, count: int) -> str:
     if code == "unknown_to_surveys":
-        return _n(
+        return ngettext(
             "%(count)d label is unknown to the surveys that use this model: %(labels)s.",
             "%(count)d labels are unknown to the surveys that use this model: %(labels)s.",
             count,
         )
     if code == "lost_labels":
-        return _n(
+        return ngettext(
             "%(count)d label of the version in production is missing: %(labels)s.",
             "%(count)d labels of the version in production are missing: %(labels)s.",
             count,
         )
-    return _n(
+    return ngettext(
         "%(count)d label is new compared with the version in production: %(labels)s.",
         "%(count)d labels are new compared with the version in production: %(labels)s.",
         count,

@@ -9,7 +9,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from apps.annotation.answer_diff import diff_rows
@@ -146,11 +146,11 @@ class AnnotationAdmin(ReadOnlyAdmin):
         """Such as "12 kept, 1 relabelled, 2 drawn"; words in the order of an answer's making."""
         changes = answer.changes
         counted = {
-            _now("kept"): len(changes.get("kept", ())),
-            _now("moved"): len(changes.get("moved", ())),
-            _now("relabelled"): len(changes.get("relabelled", ())),
-            _now("deleted"): len(changes.get("deleted", ())),
-            _now("drawn"): changes.get("drawn", 0),
+            gettext("kept"): len(changes.get("kept", ())),
+            gettext("moved"): len(changes.get("moved", ())),
+            gettext("relabelled"): len(changes.get("relabelled", ())),
+            gettext("deleted"): len(changes.get("deleted", ())),
+            gettext("drawn"): changes.get("drawn", 0),
         }
         return ", ".join(f"{count} {name}" for name, count in counted.items() if count) or "–"
 

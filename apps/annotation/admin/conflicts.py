@@ -14,9 +14,8 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timezone import localtime
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 
 from apps.accounts.models import User
@@ -136,10 +135,12 @@ class ConflictAdmin(ReadOnlyAdmin):
         except AlreadySettledError as settled:
             _tell_settled(request, settled.review)
         except AnswersChangedError:
-            text = _now("An expert has corrected their answer since you opened this page: look at it anew.")
+            text = gettext(
+                "An expert has corrected their answer since you opened this page: look at it anew."
+            )
             messages.warning(request, text)
         except LeaseLostError:
-            messages.warning(request, _now("Another curator draws the answer to this photo now."))
+            messages.warning(request, gettext("Another curator draws the answer to this photo now."))
         except UndecidedError as undecided:
             text = ngettext(
                 "%(n)s difference has no choice yet.",
@@ -165,10 +166,10 @@ class ConflictAdmin(ReadOnlyAdmin):
         elif action == "rows":
             settle_rows(task=task, by=by, choices=_chosen(request), seen=seen, note=note)
         else:
-            messages.error(request, _now("Choose one of the versions, or decide row by row."))
+            messages.error(request, gettext("Choose one of the versions, or decide row by row."))
             return HttpResponseRedirect(request.path)
         self.log_change(request, task, [{"changed": {"fields": ["accepted"]}}])
-        messages.success(request, _now("Settled: this answer counts now."))
+        messages.success(request, gettext("Settled: this answer counts now."))
         return HttpResponseRedirect(_next_address(task))
 
     def _page(
@@ -189,7 +190,7 @@ class ConflictAdmin(ReadOnlyAdmin):
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
-            "title": _now("Disagreement about a photo"),
+            "title": gettext("Disagreement about a photo"),
             "task": task,
             "photo": task.photo,
             "unit": unit,
@@ -217,12 +218,14 @@ def _next_address(task: AnnotationTask) -> str:
 
 def _tell_settled(request: HttpRequest, review: Review | None) -> None:
     if review is None:
-        messages.warning(request, _now("The experts agree meanwhile: there is nothing to decide any more."))
+        messages.warning(
+            request, gettext("The experts agree meanwhile: there is nothing to decide any more.")
+        )
     elif review.reviewer == request.user:
-        messages.info(request, _now("You have settled this photo already; nothing was changed."))
+        messages.info(request, gettext("You have settled this photo already; nothing was changed."))
     else:
         when = date_format(localtime(review.created_at), "SHORT_DATETIME_FORMAT")
-        text = _now(
+        text = gettext(
             "%(name)s has settled this photo already (%(when)s); your choice was not taken. See below what counts."
         )
         messages.warning(request, text % {"name": review.reviewer or "–", "when": when})

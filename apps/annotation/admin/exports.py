@@ -12,7 +12,7 @@ from django.template.defaultfilters import filesizeformat
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminSelectWidget
 
@@ -77,9 +77,9 @@ class DatasetExportAdmin(JobAdmin):
         if export.status == WorkStatus.DONE:
             address = reverse("admin:training_datasetexport_download", args=[export.pk])
             size = filesizeformat(export.size_bytes or 0)
-            return format_html('<a href="{}">{}</a> ({})', address, _now("Download"), size)
+            return format_html('<a href="{}">{}</a> ({})', address, gettext("Download"), size)
         if export.failure_reason == NOTHING_LEFT:
-            return _now("No photo is left with these choices.")
+            return gettext("No photo is left with these choices.")
         return export.failure_reason or "–"
 
     def save_model(self, request: HttpRequest, obj: DatasetExport, form: Any, change: bool) -> None:

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from apps.accounts.models import User
@@ -51,7 +51,7 @@ class DatasetFreezeAdmin(JobAdmin):
             address = reverse("admin:training_dataset_change", args=[freeze.dataset_id])
             return format_html('<a href="{}">{}</a>', address, freeze.dataset)
         if freeze.failure_reason == NOTHING_ACCEPTED:
-            return _now("No photo of this survey has an answer that counts yet.")
+            return gettext("No photo of this survey has an answer that counts yet.")
         return freeze.failure_reason or "–"
 
     def save_model(self, request: HttpRequest, obj: DatasetFreeze, form: Any, change: bool) -> None:

@@ -11,9 +11,8 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from apps.accounts.models import User
 from apps.annotation.models import AnnotationTask, GoldenPhoto
@@ -152,7 +151,7 @@ class GoldenPhotoAdmin(ReadOnlyAdmin):
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
-            "title": _now("How reliable experts are"),
+            "title": gettext("How reliable experts are"),
             "surveys": Survey.objects.all(),
             "survey": survey,
             "rows": reliability_table(survey),

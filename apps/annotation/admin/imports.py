@@ -13,9 +13,8 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from apps.accounts.models import User
 from apps.annotation.models import DatasetImport
@@ -91,7 +90,7 @@ class DatasetImportAdmin(JobAdmin):
 
     @display(description=_("pictures read"))
     def progress(self, row: DatasetImport) -> str:
-        step = _now("taken in") if row.is_checked else _now("checked")
+        step = gettext("taken in") if row.is_checked else gettext("checked")
         return f"{row.next_picture} / {row.total or '?'} ({step})"
 
     @display(description=_("result"))

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from apps.accounts.models import User
@@ -117,11 +117,11 @@ class PolicyAdmin(FastAdmin):
     def next_training(self, policy: AnnotationPolicy) -> SafeString:
         address = reverse("annotation:model", args=[policy.survey.slug])
         sentence = ready_to_train(policy.survey).sentence
-        return format_html('{} <a href="{}">{}</a>', sentence, address, _now("The model"))
+        return format_html('{} <a href="{}">{}</a>', sentence, address, gettext("The model"))
 
     @display(description=_("given so far"))
     def given(self, policy: AnnotationPolicy) -> str:
-        return _now("%(active)d by uncertainty, %(control)d from the control arm") % {
+        return gettext("%(active)d by uncertainty, %(control)d from the control arm") % {
             "active": policy.active_given,
             "control": policy.control_given,
         }
@@ -133,4 +133,4 @@ class PolicyAdmin(FastAdmin):
             by = request.user
             assert isinstance(by, User)
             request_update(survey=obj.survey, reason=QueueUpdate.Reason.RULES, by=by)
-            self.say(request, _now("The queue is being ranked anew."))
+            self.say(request, gettext("The queue is being ranked anew."))

@@ -13,9 +13,8 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 from apps.accounts.models import User
 from apps.annotation.active_learning.strategies import least_margin, top_two
@@ -160,8 +159,8 @@ class QueueAdmin(GoldenActions, ReadOnlyAdmin):
     @display(description=_("split"))
     def split(self, task: AnnotationTask) -> str:
         if task.group is None:
-            return _now("none: it joins groups of different splits, so it is in no dataset")
-        return _now("%(split)s (group %(group)s)") % {
+            return gettext("none: it joins groups of different splits, so it is in no dataset")
+        return gettext("%(split)s (group %(group)s)") % {
             "split": task.group.get_split_display(),
             "group": task.group,
         }
@@ -331,4 +330,6 @@ def _keys(queryset: QuerySet[AnnotationTask]) -> list[int]:
 
 def _until(hold: Assignment) -> str:
     assert hold.lease_until is not None  # a check constraint says so of open ones
-    return _now("until %(time)s") % {"time": date_format(timezone.localtime(hold.lease_until), "TIME_FORMAT")}
+    return gettext("until %(time)s") % {
+        "time": date_format(timezone.localtime(hold.lease_until), "TIME_FORMAT")
+    }

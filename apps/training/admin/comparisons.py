@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from apps.common.admin_base import ReadOnlyAdmin, display
@@ -112,13 +112,13 @@ class ComparisonAdmin(ReadOnlyAdmin):
         names = {
             "map50_95": "mAP50-95",
             "map50": "mAP50",
-            "precision": _now("precision"),
-            "recall": _now("recall"),
+            "precision": gettext("precision"),
+            "recall": gettext("recall"),
             "f1": "F1",
-            "ece": _now("calibration error (ECE)"),
-            "latency_ms": _now("latency a photo (ms)"),
-            "photos": _now("photos"),
-            "boxes": _now("animals"),
+            "ece": gettext("calibration error (ECE)"),
+            "latency_ms": gettext("latency a photo (ms)"),
+            "photos": gettext("photos"),
+            "boxes": gettext("animals"),
         }
         rows = [
             [
@@ -130,12 +130,12 @@ class ComparisonAdmin(ReadOnlyAdmin):
             for name in METRICS
         ]
         heads = [
-            _now("measure"),
+            gettext("measure"),
             str(comparison.champion or "–"),
             str(comparison.challenger),
-            _now("difference"),
+            gettext("difference"),
         ]
-        return table(_now("side by side"), heads, rows)
+        return table(gettext("side by side"), heads, rows)
 
     @display(description=_("label by label"))
     def labels_shown(self, comparison: Comparison) -> str:
@@ -157,12 +157,15 @@ class ComparisonAdmin(ReadOnlyAdmin):
             ]
             for code, values in new.items()
         ]
-        measures = [("mAP50-95", str(_now("difference"))), (str(_now("recall")), str(_now("difference")))]
+        measures = [
+            ("mAP50-95", str(gettext("difference"))),
+            (str(gettext("recall")), str(gettext("difference"))),
+        ]
         champion, challenger = comparison.champion or "–", comparison.challenger
-        heads = [_now("label"), _now("animals")]
+        heads = [gettext("label"), gettext("animals")]
         for name, change in measures:
             heads += [f"{name} {champion}", f"{name} {challenger}", change]
-        return table(_now("label by label"), heads, rows)
+        return table(gettext("label by label"), heads, rows)
 
     @display(description=_("where they differ most"))
     def differences_shown(self, comparison: Comparison) -> str:
@@ -173,7 +176,7 @@ class ComparisonAdmin(ReadOnlyAdmin):
 
     @display(description=_("full reports"))
     def reports_shown(self, comparison: Comparison) -> str:
-        links = [(reverse("training:comparison", args=[comparison.public_id]), _now("comparison"))]
+        links = [(reverse("training:comparison", args=[comparison.public_id]), gettext("comparison"))]
         links += [
             (reverse("training:evaluation", args=[one.public_id]), str(one.version))
             for one in (comparison.champion_evaluation, comparison.challenger_evaluation)

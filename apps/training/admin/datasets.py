@@ -8,7 +8,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from apps.common.admin_base import ReadOnlyAdmin, display
@@ -47,8 +47,8 @@ class DatasetAdmin(ReadOnlyAdmin):
     @display(description=_("state"), label={"complete": "success", "lacking": "warning"})
     def warned(self, dataset: Dataset) -> tuple[str, str]:
         if dataset.warnings:
-            return "lacking", _now("see warnings")
-        return "complete", _now("complete")
+            return "lacking", gettext("see warnings")
+        return "complete", gettext("complete")
 
     @display(description=_("labels, in fixed order"))
     def label_list(self, dataset: Dataset) -> str:
@@ -58,9 +58,9 @@ class DatasetAdmin(ReadOnlyAdmin):
     def counts_shown(self, dataset: Dataset) -> str:
         splits = [dataset.counts[split] for split in Split.values]
         rows = [
-            (_now("photos"), [split["photos"] for split in splits]),
-            (_now("of these confirmed empty"), [split["empty"] for split in splits]),
-            (_now("boxes"), [split["boxes"] for split in splits]),
+            (gettext("photos"), [split["photos"] for split in splits]),
+            (gettext("of these confirmed empty"), [split["empty"] for split in splits]),
+            (gettext("boxes"), [split["boxes"] for split in splits]),
             *((code, [split["labels"][code] for split in splits]) for code in dataset.labels),
         ]
         return render_to_string("admin/training/dataset_counts.html", {"heads": Split.labels, "rows": rows})
@@ -70,7 +70,7 @@ class DatasetAdmin(ReadOnlyAdmin):
         texts = [warning_text(warning) for warning in dataset.warnings]
         withdrawn = dataset.items.filter(is_withdrawn=True).count()
         if withdrawn:
-            texts.append(_now("Photos deleted since: %(count)d.") % {"count": withdrawn})
+            texts.append(gettext("Photos deleted since: %(count)d.") % {"count": withdrawn})
         return render_to_string("admin/training/dataset_warnings.html", {"texts": texts})
 
     def get_urls(self) -> list[URLPattern]:
@@ -111,12 +111,15 @@ class DatasetItemAdmin(ReadOnlyAdmin):
 
     @display(description=_("state"), label={"there": "success", "withdrawn": "warning"})
     def withdrawn(self, item: DatasetItem) -> tuple[str, str]:
-        return ("withdrawn", _now("withdrawn")) if item.is_withdrawn else ("there", _now("there"))
+        return ("withdrawn", gettext("withdrawn")) if item.is_withdrawn else ("there", gettext("there"))
 
 
 def warning_text(warning: dict[str, Any]) -> str:
     """A warning of a dataset in the reader's language."""
     split = str(Split(warning["split"]).label)
     if warning["code"] == "split_is_empty":
-        return _now("The %(split)s split has no photos.") % {"split": split}
-    return _now("No box of %(label)s in the %(split)s split.") % {"label": warning["label"], "split": split}
+        return gettext("The %(split)s split has no photos.") % {"split": split}
+    return gettext("No box of %(label)s in the %(split)s split.") % {
+        "label": warning["label"],
+        "split": split,
+    }

@@ -15,9 +15,8 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminTextInputWidget
 
 from apps.accounts.models import User
@@ -215,7 +214,7 @@ class ModelImportAdmin(FastAdmin):
             return "to_decide", row.get_decision_display()
         if row.status == WorkStatus.FAILED:
             return "failed", row.get_status_display()
-        return "waiting", _now("is being examined")
+        return "waiting", gettext("is being examined")
 
     @display(description=_("state"))
     def state_text(self, row: ModelImport) -> str:
@@ -315,22 +314,22 @@ def _facts(row: ModelImport) -> list[tuple[str, str]]:
     if "kind" not in found:
         return []
     kinds = {
-        "checkpoint": _now("checkpoint of Ultralytics"),
-        "podura": _now("Podura weights file"),
+        "checkpoint": gettext("checkpoint of Ultralytics"),
+        "podura": gettext("Podura weights file"),
         "safetensors": "safetensors",
     }
     return [
-        (_now("kind of file"), kinds.get(found["kind"], str(found["kind"]))),
-        (_now("labels"), str(len(found["labels"]))),
+        (gettext("kind of file"), kinds.get(found["kind"], str(found["kind"]))),
+        (gettext("labels"), str(len(found["labels"]))),
         (
-            _now("net"),
-            _now("%(head)s, %(layers)s layers, %(scale)s") % (found | {"scale": found["scale"] or "–"}),
+            gettext("net"),
+            gettext("%(head)s, %(layers)s layers, %(scale)s") % (found | {"scale": found["scale"] or "–"}),
         ),
-        (_now("parameters"), f"{found['parameters']:,}"),
-        (_now("image size (px)"), str(found["image_size_px"])),
-        (_now("typical animal size in training (px)"), f"{found['object_size_px']:g}"),
-        (_now("licence"), "; ".join(found["licences"]) or "–"),
-        (_now("time for a picture on this machine (ms)"), f"{found['milliseconds']:g}"),
-        (_now("size as kept here"), filesizeformat(found["bytes"])),
-        (_now("SHA-256 as kept here"), str(found["sha256"])),
+        (gettext("parameters"), f"{found['parameters']:,}"),
+        (gettext("image size (px)"), str(found["image_size_px"])),
+        (gettext("typical animal size in training (px)"), f"{found['object_size_px']:g}"),
+        (gettext("licence"), "; ".join(found["licences"]) or "–"),
+        (gettext("time for a picture on this machine (ms)"), f"{found['milliseconds']:g}"),
+        (gettext("size as kept here"), filesizeformat(found["bytes"])),
+        (gettext("SHA-256 as kept here"), str(found["sha256"])),
     ]

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from apps.common.admin_base import FastAdmin, ReadOnlyAdmin, display
@@ -79,9 +79,9 @@ class RegisteredModelAdmin(FastAdmin):
     def promotion(self, model: RegisteredModel) -> tuple[str, str]:
         policy = _policy_shown(model)
         if policy.is_frozen:
-            return "frozen", _now("frozen")
+            return "frozen", gettext("frozen")
         is_automatic = policy.promotion == PromotionPolicy.Promotion.AUTOMATIC
-        return policy.promotion, _now("automatic") if is_automatic else _now("manual")
+        return policy.promotion, gettext("automatic") if is_automatic else gettext("manual")
 
     @display(description=_("promotion"))
     def promotion_state(self, model: RegisteredModel) -> str:
@@ -91,7 +91,7 @@ class RegisteredModelAdmin(FastAdmin):
     def rules_shown(self, model: RegisteredModel) -> str:
         policy = _policy_shown(model)
         rows = [[cell(_rule_name(name)), cell(_policy_value(policy, name))] for name in POLICY_FIELDS]
-        return table(_now("rules of promotion"), [_now("rule"), _now("value")], rows)
+        return table(gettext("rules of promotion"), [gettext("rule"), gettext("value")], rows)
 
     @display(description=_("versions"))
     def versions_shown(self, model: RegisteredModel) -> str:
@@ -100,14 +100,14 @@ class RegisteredModelAdmin(FastAdmin):
                 cell(one, reverse("admin:training_modelversion_change", args=[one.pk])),
                 cell(one.get_stage_display()),
                 cell(one.promoted_at),
-                cell(_now("roll back …"), reverse("admin:training_modelversion_roll_back", args=[one.pk]))
+                cell(gettext("roll back …"), reverse("admin:training_modelversion_roll_back", args=[one.pk]))
                 if _can_go_back(one)
-                else cell(_now("cannot be loaded") if one.unusable_reason else ""),
+                else cell(gettext("cannot be loaded") if one.unusable_reason else ""),
             ]
             for one in model.versions.select_related("registered_model").order_by("-number")[:SHOWN]
         ]
-        heads = [_now("version"), _now("stage"), _now("last promoted"), _now("go back")]
-        return table(_now("versions"), heads, rows)
+        heads = [gettext("version"), gettext("stage"), gettext("last promoted"), gettext("go back")]
+        return table(gettext("versions"), heads, rows)
 
     @display(description=_("comparisons"))
     def comparisons_shown(self, model: RegisteredModel) -> str:
@@ -173,7 +173,7 @@ class PromotionEventAdmin(ReadOnlyAdmin):
 
     @display(description=_("by"))
     def by_shown(self, event: PromotionEvent) -> str:
-        return event.by_name or _now("by itself")
+        return event.by_name or gettext("by itself")
 
     @display(description=_("reason"))
     def reason_cut(self, event: PromotionEvent) -> str:
@@ -197,7 +197,7 @@ class PromotionEventAdmin(ReadOnlyAdmin):
             for name, (before, after) in event.evidence.get("changes", {}).items()
         ]
         if rows:
-            return table(_now("evidence"), [_now("rule"), _now("before"), _now("after")], rows)
+            return table(gettext("evidence"), [gettext("rule"), gettext("before"), gettext("after")], rows)
         return json.dumps(event.evidence) if event.evidence else "–"
 
 
@@ -233,31 +233,31 @@ def _rules(request: HttpRequest, model: RegisteredModel) -> Confirmation:
         values = {name: bound.cleaned_data[name] for name in POLICY_FIELDS}
         reason = bound.cleaned_data["reason"]
         change_policy(model=model, changes=values, by=curator_of(request), reason=reason)
-        return _now("The rules hold from the next comparison on.")
+        return gettext("The rules hold from the next comparison on.")
 
     return Confirmation(
-        title=_now("Rules of promotion of %(model)s") % {"model": model},
-        submit=_now("Save"),
+        title=gettext("Rules of promotion of %(model)s") % {"model": model},
+        submit=gettext("Save"),
         back=_back(model),
         act=act,
         form=form,
         permission="training.change_promotionpolicy",
-        text=_now("What is changed is kept in the record, with what stood before."),
+        text=gettext("What is changed is kept in the record, with what stood before."),
     )
 
 
 def _freeze(request: HttpRequest, model: RegisteredModel) -> Confirmation:
     def act(form: ReasonForm) -> str:
         freeze_promotion(model=model, by=curator_of(request), reason=form.cleaned_data["reason"])
-        return _now("Promotion of %(model)s is frozen.") % {"model": model}
+        return gettext("Promotion of %(model)s is frozen.") % {"model": model}
 
     return Confirmation(
-        title=_now("Freeze promotion of %(model)s") % {"model": model},
-        submit=_now("Freeze"),
+        title=gettext("Freeze promotion of %(model)s") % {"model": model},
+        submit=gettext("Freeze"),
         back=_back(model),
         act=act,
         form=RequiredReasonForm,
-        text=_now(
+        text=gettext(
             "No version goes live until it is released, neither by the gate nor by a curator. Going back to an earlier version "
             "stays possible."
         ),
@@ -267,15 +267,15 @@ def _freeze(request: HttpRequest, model: RegisteredModel) -> Confirmation:
 def _thaw(request: HttpRequest, model: RegisteredModel) -> Confirmation:
     def act(form: ReasonForm) -> str:
         thaw_promotion(model=model, by=curator_of(request), reason=form.cleaned_data["reason"])
-        return _now("Promotion of %(model)s is released.") % {"model": model}
+        return gettext("Promotion of %(model)s is released.") % {"model": model}
 
     return Confirmation(
-        title=_now("Release promotion of %(model)s") % {"model": model},
-        submit=_now("Release"),
+        title=gettext("Release promotion of %(model)s") % {"model": model},
+        submit=gettext("Release"),
         back=_back(model),
         act=act,
         form=ReasonForm,
-        text=_now(
+        text=gettext(
             "What passed the gate meanwhile does not go live by itself: promote it, or compare it again."
         ),
     )

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
-from django.utils.translation import gettext as _now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from apps.common.admin_base import ReadOnlyAdmin, display
@@ -117,14 +117,14 @@ class ModelVersionAdmin(ReadOnlyAdmin):
             for one in version.evaluations.select_related("dataset").order_by("-pk")[:SHOWN]
         ]
         return table(
-            _now("evaluations"),
+            gettext("evaluations"),
             [
-                _now("asked for at"),
-                _now("dataset"),
-                _now("split"),
+                gettext("asked for at"),
+                gettext("dataset"),
+                gettext("split"),
                 "mAP50-95",
-                _now("recall"),
-                _now("status"),
+                gettext("recall"),
+                gettext("status"),
             ],
             rows,
         )
