@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from django.utils.formats import localize
+from django.utils.translation import gettext as _
 
 Look = Literal["line", "dashed", "dots", "bar", "ideal"]
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
@@ -125,6 +126,7 @@ class Chart:
             "xs": list(self.xs),
             "notes": list(self.notes),
             "notesName": self.notes_name,
+            "empty": _("No values yet."),
             "series": [
                 {
                     "name": series.name,

@@ -64,7 +64,8 @@ class DrawnChart {
     const isNarrow = this.plot.clientWidth < NARROW_PX;
     this.isNarrow = isNarrow;
     const option = optionOf(this.data, { colours: coloursOf(), language, isAnimated: !stillness.matches, isNarrow });
-    this.instance.setOption(option, { replaceMerge: ["series"] });
+    this.instance.setOption(option, this.wasEmpty ? { notMerge: true } : { replaceMerge: ["series"] });
+    this.wasEmpty = this.data.xs.length === 0;
   }
 
   resize() {

@@ -31,6 +31,10 @@ export function readings(data, index, language) {
 }
 
 export function optionOf(data, { colours, language, isAnimated, isNarrow }) {
+  if (data.xs.length === 0) {
+    const textStyle = { color: colours.ink, fontFamily: colours.font, fontSize: 15, fontWeight: 400 };
+    return { title: { text: data.empty, left: "center", top: "middle", textStyle }, backgroundColor: "transparent" };
+  }
   const isBars = data.series.some((series) => series.look === "bar") || typeof data.xs[0] === "string";
   const shown = data.series.filter((series) => series.look !== "ideal");
   const text = { color: colours.ink, fontFamily: colours.font, fontSize: 14 };
@@ -74,7 +78,7 @@ export function optionOf(data, { colours, language, isAnimated, isNarrow }) {
     xAxis: {
       type: isBars ? "category" : data.x.log ? "log" : "value",
       data: isBars ? data.xs.map((x) => formatter(data.x.digits, language)(x)) : undefined,
-      min: data.x.low ?? (isBars ? undefined : "dataMin"),
+      min: data.x.low ?? (isBars ? undefined : beginOf(data)),
       max: data.x.high ?? (isBars ? undefined : "dataMax"),
       name: data.x.name,
       nameLocation: "middle",
@@ -101,6 +105,9 @@ export function optionOf(data, { colours, language, isAnimated, isNarrow }) {
     series: marks,
   };
 }
+
+/** A single value needs room beside it: an axis from 1 to 1 has no length. */
+const beginOf = ({ xs }) => (xs.length === 1 && typeof xs[0] === "number" ? Math.min(0, xs[0] - 1) : "dataMin");
 
 function points(values, data, isBars) {
   return isBars ? values.map((value) => value ?? "-") : values.map((value, index) => [data.xs[index], value ?? "-"]);

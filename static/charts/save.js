@@ -20,8 +20,8 @@ function drawn(data, look, renderer) {
   const chart = echarts.init(place, null, { renderer, width: WIDTH_PX, height: HEIGHT_PX, devicePixelRatio: 2 });
   const option = optionOf(data, { ...look, isAnimated: false, isNarrow: false });
   option.backgroundColor = "#ffffff";
-  option.title = { text: data.title, left: 8, top: 4, textStyle: { ...option.textStyle, fontSize: 18, fontWeight: 700 } };
-  option.grid.top += TITLE_PX;
+  if (data.xs.length) option.title = { text: data.title, left: 8, top: 4, textStyle: { ...option.textStyle, fontSize: 18, fontWeight: 700 } };
+  if (option.grid) option.grid.top += TITLE_PX;
   if (option.legend) option.legend.top = TITLE_PX;
   chart.setOption(option);
   return chart;
