@@ -117,7 +117,7 @@ def read_card(version: ModelVersion) -> Card:
         run=run,
         run_facts=_run_facts(run) if run else [],
         comparison=comparison,
-        rules=shown_rules(comparison.rules) if comparison else [],
+        rules=shown_rules(comparison.rules, names) if comparison else [],
         withdrawn=withdrawn,
         imported=ModelImport.objects.filter(version=version).first(),
         events=list(

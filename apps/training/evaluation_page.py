@@ -31,6 +31,10 @@ class Tally:
     unit: str = ""
     digits: int = 3
 
+    @property
+    def title(self) -> str:
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
@@ -56,6 +60,8 @@ class MatrixCell:
 class Matrix:
     columns: list[str]
     rows: list[tuple[str, list[MatrixCell], int]]
+    left_out: list[str]
+    """Labels of which there was no animal and no box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,14 @@ def matrix_of(report: Report, names: Mapping[str, str], *, address: str) -> Matr
     named = [names.get(code, code) for code in report.labels]
     stem = address.removesuffix("0/0/")
     rows = []
+    empty = {
+        label
+        for label in range(len(named))
+        if not any(report.confusion[label]) and not any(counts[label] for counts in report.confusion)
+    }
     for row, counts in enumerate(report.confusion):
+        if row in empty:
+            continue
         total = sum(counts)
         name = named[row] if row < len(named) else _("not an animal")
         cells = [
@@ -141,9 +154,11 @@ def matrix_of(report: Report, names: Mapping[str, str], *, address: str) -> Matr
                 cell_title(named, row, column),
             )
             for column, count in enumerate(counts)
+            if column not in empty
         ]
         rows.append((name, cells, total))
-    return Matrix([*named, _("missed")], rows)
+    shown = [name for label, name in enumerate(named) if label not in empty]
+    return Matrix([*shown, _("missed")], rows, [named[label] for label in sorted(empty)])
 
 
 def cell_title(named: Sequence[str], row: int, column: int) -> str:

@@ -1,13 +1,15 @@
 """What the gate and the promotion say to people: rows hold codes and numbers, the sentence is made in the reader's language."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
+
+from apps.training.models import Comparison
 
 RULES: Final[Mapping[str, Promise | str]] = {
     "finds_anything": gettext_lazy("It finds animals at all (nothing is in production yet)"),
@@ -17,7 +19,7 @@ RULES: Final[Mapping[str, Promise | str]] = {
     "map_not_worse": gettext_lazy("mAP50-95 is not worse (lower bound of the difference)"),
     "map_better": gettext_lazy("mAP50-95 is better on average"),
     "recent_map": gettext_lazy("mAP50-95 on the most recent photos is not worse on average"),
-    "recall": gettext_lazy("Recall of the label"),
+    "recall": gettext_lazy("Recall"),
     "calibration": gettext_lazy("Calibration error (ECE)"),
     "latency": gettext_lazy("Latency a photo (ms)"),
 }
@@ -93,19 +95,31 @@ class RuleShown:
     note: str
 
 
-def shown_rules(rules: list[dict[str, Any]]) -> list[RuleShown]:
-    return [shown_rule(rule) for rule in rules]
+def shown_rules(rules: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[RuleShown]:
+    """`names` are the labels'. Those without a test box share one line: among forty of them nobody finds the others."""
+    unseen = [rule for rule in rules if _is_unseen(rule)]
+    shown = [shown_rule(rule, names) for rule in rules if rule not in unseen[1:]]
+    if len(unseen) > 1:
+        place = rules.index(unseen[0])
+        labels = ", ".join(names.get(str(rule["label"]), str(rule["label"])) for rule in unseen)
+        shown[place] = replace(shown[place], title=_("Recall: %(label)s") % {"label": labels})
+    return shown
 
 
-def shown_rule(rule: Mapping[str, Any]) -> RuleShown:
+def _is_unseen(rule: Mapping[str, Any]) -> bool:
+    return rule.get("code") == "recall" and rule.get("champion") is None and rule.get("challenger") is None
+
+
+def shown_rule(rule: Mapping[str, Any], names: Mapping[str, str]) -> RuleShown:
     code, passed = str(rule.get("code", "")), rule.get("passed")
     title = str(RULES.get(code, code))
-    if label := rule.get("label"):
-        title = f"{title}: {label}"
+    label = str(rule.get("label", ""))
     note = str(NOTES.get(str(rule.get("note", "")), ""))
     if code == "labels_known" and passed is False:
-        title = str(RULES[code])
-        note = _("unknown to it: %(labels)s") % {"labels": rule.get("label", "")}
+        lost = ", ".join(names.get(one, one) for one in label.split(", "))
+        note = _("unknown to it: %(labels)s") % {"labels": lost}
+    elif label:
+        title = _("Recall: %(label)s") % {"label": names.get(label, label)}
     whole = code in ("enough_photos", "enough_animals")
     marks = {True: _("passed"), False: _("failed"), None: _("not decided")}
     return RuleShown(
@@ -121,9 +135,26 @@ def shown_rule(rule: Mapping[str, Any]) -> RuleShown:
     )
 
 
-def rule_sentence(rule: Mapping[str, Any]) -> str:
+def verdict_sentence(comparison: Comparison, names: Mapping[str, str]) -> str:
+    """What the verdict rests on, and what may be done about it; empty where there is none yet."""
+    verdicts = Comparison.Verdict
+    if comparison.verdict == verdicts.PASSED:
+        return _("No rule speaks against it.")
+    if comparison.verdict == verdicts.REFUSED:
+        failed = [rule for rule in comparison.rules if rule.get("passed") is False]
+        said = "; ".join(shown_rule(rule, names).title for rule in failed)
+        text = ngettext("It fails one rule: %(rules)s.", "It fails %(n)s rules: %(rules)s.", len(failed))
+        return text % {"n": len(failed), "rules": said}
+    if comparison.verdict == verdicts.UNDECIDED:
+        return _(
+            "The test photos are too few to tell whether it is better: what was measured may be chance. Compare again once "
+            "experts have answered more of them, or decide by hand."
+        )
+    return ""
+
+
+def rule_sentence(shown: RuleShown) -> str:
     """For mails: one rule in one line."""
-    shown = shown_rule(rule)
     numbers = shown.difference or shown.challenger
     tail = " · ".join(part for part in (numbers, shown.limit, shown.note) if part and part != "–")
     return f"{shown.title}: {shown.mark}" + (f" ({tail})" if tail else "")
@@ -133,7 +164,7 @@ def number(value: Any, *, places: int = 3, signed: bool = False) -> str:
     """A metric in the reader's language, or a dash."""
     if not isinstance(value, int | float):
         return "–"
-    text = number_format(abs(value), decimal_pos=places)
+    text = number_format(round(abs(value), places), decimal_pos=places)  # which cuts off what is too long
     sign = "−" if round(value, places) < 0 else "+" if signed and round(value, places) > 0 else ""
     return sign + text
 

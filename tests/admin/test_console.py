@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from django.contrib import admin
+from django.contrib.admin.utils import flatten
 from django.urls import reverse
 from django.utils import translation
 
@@ -137,3 +139,12 @@ class TestSearch:
     def test_anything_else_finds_nothing_and_breaks_nothing(self, found, text):
         PhotoFactory()
         assert found(text) in ([], list(Photo.objects.all()))
+
+
+def test_a_coloured_mark_is_of_lists_only():
+    """Unfold shows the pair of colour and text as such on the page of one row."""
+    for model_admin in admin.site._registry.values():
+        groups = model_admin.fieldsets or [("", {"fields": model_admin.fields or ()})]
+        names = flatten([group["fields"] for _title, group in groups])
+        methods = [getattr(model_admin, name, None) for name in names if isinstance(name, str)]
+        assert not [method for method in methods if getattr(method, "label", None)], model_admin

@@ -115,7 +115,7 @@ class TestComparisonPage:
     def test_promoting_from_it_settles_it(self, signed_in, curator, comparison, challenger, model):
         url = page("modelversion_promote", challenger, f"?comparison={comparison.pk}")
         shown = signed_in.get(url)
-        assert "Recall of the label: CER" in shown.content.decode()
+        assert "Recall: CER" in shown.content.decode()
         response = signed_in.post(url, hidden(shown) | {"reason": "Better on the rare one"})
         assert response.url == page("comparison_change", comparison)
         assert model.production_version == challenger

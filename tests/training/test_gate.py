@@ -8,7 +8,7 @@ import pytest
 from apps.training.engine.resampling import Difference
 from apps.training.gate import Gate, Side, judge
 from apps.training.models import PromotionPolicy
-from apps.training.promotion_texts import NOTES, RULES, rule_sentence, shown_rules
+from apps.training.promotion_texts import NOTES, RULES, number, rule_sentence, shown_rule, shown_rules
 
 GATE = Gate()
 METRICS = {"map50_95": 0.6, "ece": 0.05, "latency_ms": 100.0, "photos": 40, "boxes": 200}
@@ -160,9 +160,22 @@ def test_rules_are_json_and_have_a_sentence_each():
     assert json.loads(json.dumps(records, allow_nan=False)) == records
     assert {record["code"] for record in records} <= set(RULES)
     assert {record.get("note") for record in records} - {None} <= set(NOTES)
-    assert len(shown_rules(records)) == len(records)
-    for record in records:
-        assert rule_sentence(record)
+    shown = shown_rules(records, {})
+    assert len(shown) == len(records)
+    assert all(rule_sentence(rule) for rule in shown)
+
+
+def test_labels_without_a_test_box_share_one_line():
+    unseen = [{"code": "recall", "label": code, "passed": None, "note": "too_few_boxes"} for code in "ABC"]
+    records = [{"code": "labels_known", "passed": True}, *unseen, {"code": "latency", "passed": True}]
+    titles = [rule.title for rule in shown_rules(records, {"A": "Aphid"})]
+    assert titles[1] == "Recall: Aphid, B, C"
+    assert len(titles) == 3
+
+
+def test_numbers_are_rounded_and_not_cut_off():
+    assert number(0.3587) == "0.359"
+    assert number(-0.0096, places=2, signed=True) == "−0.01"
 
 
 def test_numbers_are_told_in_the_readers_language():
@@ -170,6 +183,6 @@ def test_numbers_are_told_in_the_readers_language():
 
     record = next(rule.as_record() for rule in outcome().rules if rule.code == "map_not_worse")
     with translation.override("en"):
-        assert "+0.020" in rule_sentence(record)
+        assert "+0.020" in rule_sentence(shown_rule(record, {}))
     with translation.override("fr"):
-        assert "+0,020" in rule_sentence(record)
+        assert "+0,020" in rule_sentence(shown_rule(record, {}))

@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.text import capfirst
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -14,8 +15,9 @@ from apps.common.leased import WorkStatus
 from apps.training.admin.tables import cell, event_table, table
 from apps.training.differences import read_differences
 from apps.training.evaluation_texts import failure_sentence
+from apps.training.hooks import names_of
 from apps.training.models import Comparison, Evaluation
-from apps.training.promotion_texts import number, shown_rules
+from apps.training.promotion_texts import number, shown_rules, verdict_sentence
 
 VERDICT_COLOURS = {"passed": "success", "refused": "danger", "undecided": "warning", "": "info"}
 DECISION_COLOURS = {
@@ -76,7 +78,10 @@ class ComparisonAdmin(ReadOnlyAdmin):
 
     @display(description=_("verdict"))
     def state(self, comparison: Comparison) -> str:
-        return comparison.get_verdict_display() or comparison.get_status_display()
+        if not comparison.verdict:
+            return comparison.get_status_display()
+        why = verdict_sentence(comparison, names_of(comparison.registered_model))
+        return f"{capfirst(comparison.get_verdict_display())}. {why}"
 
     @display(description=_("decision"), label=DECISION_COLOURS, ordering="decision")
     def decision_shown(self, comparison: Comparison) -> tuple[str, str]:
@@ -100,7 +105,7 @@ class ComparisonAdmin(ReadOnlyAdmin):
     @display(description=_("rules of the gate"))
     def rules_shown(self, comparison: Comparison) -> str:
         context = {
-            "rules": shown_rules(comparison.rules),
+            "rules": shown_rules(comparison.rules, names_of(comparison.registered_model)),
             "champion": comparison.champion,
             "challenger": comparison.challenger,
         }
@@ -141,9 +146,10 @@ class ComparisonAdmin(ReadOnlyAdmin):
     def labels_shown(self, comparison: Comparison) -> str:
         new = comparison.challenger_evaluation.by_label if comparison.challenger_evaluation else {}
         old = comparison.champion_evaluation.by_label if comparison.champion_evaluation else {}
+        names = names_of(comparison.registered_model)
         rows = [
             [
-                cell(code),
+                cell(names.get(code, code)),
                 cell(values.get("boxes")),
                 *(
                     cell(text)
@@ -156,6 +162,7 @@ class ComparisonAdmin(ReadOnlyAdmin):
                 ),
             ]
             for code, values in new.items()
+            if values.get("boxes")
         ]
         measures = [
             ("mAP50-95", str(gettext("difference"))),

@@ -106,7 +106,7 @@ class DatasetItemAdmin(ReadOnlyAdmin):
         "box_count",
         ("licence", "attribution"),
         "file_sha256",
-        "withdrawn",
+        "is_withdrawn",
     )
 
     @display(description=_("state"), label={"there": "success", "withdrawn": "warning"})

@@ -16,6 +16,7 @@ from apps.common.leased import WorkStatus
 from apps.training.admin.runs import STATE_COLOURS
 from apps.training.evaluation_texts import failure_sentence, refusal_sentence
 from apps.training.models import Dataset, Evaluation
+from apps.training.promotion_texts import number
 from apps.training.services.evaluations import EvaluationRefusedError, request_evaluation
 
 
@@ -64,7 +65,7 @@ class EvaluationAdmin(ReadOnlyAdmin):
     identity_lookups = {"uuid": "public_id", "number": "pk", "email": "requested_by__email__iexact"}
     autocomplete_fields = ("version",)
     fields = (
-        ("version", "state"),
+        ("version", "status"),
         ("dataset", "split"),
         "failure",
         ("map50_95", "map50"),
@@ -121,4 +122,4 @@ class EvaluationAdmin(ReadOnlyAdmin):
 
 def _metric(evaluation: Evaluation, name: str) -> str:
     value = evaluation.metrics.get(name)
-    return f"{value:.3f}" if isinstance(value, int | float) else "–"
+    return number(value)

@@ -281,7 +281,7 @@ class ModelImportAdmin(FastAdmin):
             "row": row,
             "accepts": accepts,
             "is_open": row.decision == ModelImport.Decision.OPEN and row.status == WorkStatus.DONE,
-            "facts": [*_facts(row), (_now("SHA-256 as it was sent"), row.sha256)],
+            "facts": [*_facts(row), (gettext("SHA-256 as it was sent"), row.sha256)],
             "labels": row.findings.get("labels", ()),
             "notes": [note_text(code, details) for code, details in import_notes(row)] if accepts else [],
         }

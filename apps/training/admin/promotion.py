@@ -23,6 +23,7 @@ from apps.training.admin.decisions import (
     curator_of,
 )
 from apps.training.admin.tables import SHOWN, cell, comparison_table, event_table, table
+from apps.training.hooks import names_of
 from apps.training.models import Comparison, ModelVersion, PromotionEvent, PromotionPolicy, RegisteredModel
 from apps.training.promotion_texts import shown_rules
 from apps.training.services.promotion import (
@@ -183,7 +184,7 @@ class PromotionEventAdmin(ReadOnlyAdmin):
     def evidence_shown(self, event: PromotionEvent) -> str:
         if rules := event.evidence.get("rules"):
             context = {
-                "rules": shown_rules(rules),
+                "rules": shown_rules(rules, names_of(event.registered_model)),
                 "champion": event.from_version,
                 "challenger": event.to_version,
             }

@@ -13,6 +13,7 @@ from django.utils.translation import ngettext
 from apps.accounts.models import User
 from apps.common.admin_base import ReadOnlyAdmin, display
 from apps.training.models import OPEN_RUNS, TrainingRun
+from apps.training.promotion_texts import number
 from apps.training.run_page import hardware_rows, parameter_rows
 from apps.training.run_texts import failure_text
 from apps.training.services.runs import cancel_run
@@ -34,8 +35,9 @@ class TrainingRunAdmin(ReadOnlyAdmin):
     ordering = ("-pk",)
     identity_lookups = {"uuid": "public_id", "number": "pk", "email": "requested_by__email__iexact"}
     actions = ("cancel",)
+    change_form_before_template = "admin/training/run_head.html"
     fields = (
-        ("run", "state"),
+        ("run", "status"),
         "failure",
         ("progress", "minutes"),
         ("dataset", "base_version"),
@@ -83,7 +85,7 @@ class TrainingRunAdmin(ReadOnlyAdmin):
 
     @display(description=_("minutes"))
     def minutes(self, run: TrainingRun) -> str:
-        return f"{run.minutes_spent:.1f}"
+        return number(run.minutes_spent, places=1)
 
     @display(description=_("resulting version"))
     def result(self, run: TrainingRun) -> str:

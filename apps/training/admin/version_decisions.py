@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -18,9 +19,10 @@ from apps.training.admin.decisions import (
     curator_of,
     serving_key,
 )
-from apps.training.hooks import serving_warnings
+from apps.training.evaluation_page import tallies_of
+from apps.training.hooks import names_of, serving_warnings
 from apps.training.models import Comparison, Dataset, ModelVersion, PromotionEvent
-from apps.training.promotion_texts import PromotionError, shown_rules
+from apps.training.promotion_texts import PromotionError, number, shown_rules
 from apps.training.services.comparisons import request_comparison
 from apps.training.services.gate_photos import dataset_for
 from apps.training.services.promotion import promote, refuse, roll_back
@@ -73,7 +75,7 @@ def _promote(request: HttpRequest, version: ModelVersion, *, kind: str = "") -> 
         warnings=warnings,
         rows=_numbers(current, version),
         heads=(str(current or "–"), str(version)),
-        rules=shown_rules(comparison.rules) if comparison else [],
+        rules=shown_rules(comparison.rules, names_of(version.registered_model)) if comparison else [],
         initial={"expected": serving_key(current)},
     )
 
@@ -179,7 +181,9 @@ def _warnings(
     found = [sentence for answer in serving_warnings.sound_answers(version) for sentence in answer]
     lost = [code for code in (current.labels if current else []) if code not in version.labels]
     if lost:
-        found.append(_("It does not know these labels: %(labels)s.") % {"labels": ", ".join(lost)})
+        names = names_of(version.registered_model)
+        said = ", ".join(names.get(code, code) for code in lost)
+        found.append(_("It does not know these labels: %(labels)s.") % {"labels": said})
     if comparison is not None and comparison.champion != current:
         found.append(
             _("Production has changed since this comparison: %(current)s serves now. Compare again.")
@@ -189,12 +193,21 @@ def _warnings(
 
 
 def _numbers(current: ModelVersion | None, version: ModelVersion) -> list[tuple[str, str, str]]:
-    names = sorted({*version.metrics, *(current.metrics if current else {})})
-    return [(name, metric(current, name), metric(version, name)) for name in names]
-
-
-def metric(version: ModelVersion | None, name: str) -> str:
-    value = version.metrics.get(name) if version else None
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return "–" if value is None or isinstance(value, dict | list) else str(value)
+    """Of the last comparison of the two: what either brought along was measured on other photos and says nothing here."""
+    pairs = Q(champion=current, challenger=version) | Q(champion=version, challenger=current)
+    related = ("champion_evaluation", "challenger_evaluation")
+    last = (
+        Comparison.objects.filter(pairs, status=WorkStatus.DONE)
+        .select_related(*related)
+        .order_by("-pk")
+        .first()
+    )
+    if current is None or last is None or not (last.champion_evaluation and last.challenger_evaluation):
+        return []
+    before, after = last.champion_evaluation, last.challenger_evaluation
+    if last.challenger_id != version.pk:
+        before, after = after, before
+    return [
+        (then.title, number(then.value, places=then.digits), number(now.value, places=now.digits))
+        for then, now in zip(tallies_of(before.metrics), tallies_of(after.metrics), strict=True)
+    ]

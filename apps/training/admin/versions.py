@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.common.admin_base import ReadOnlyAdmin, display
 from apps.training.admin.tables import SHOWN, cell, comparison_table, event_table, table
-from apps.training.admin.version_decisions import ACTIONS, decide, metric
+from apps.training.admin.version_decisions import ACTIONS, decide
 from apps.training.models import ModelVersion, PromotionEvent
 from apps.training.promotion_texts import number
 
@@ -57,11 +57,11 @@ class ModelVersionAdmin(ReadOnlyAdmin):
 
     @display(description="mAP50")
     def map50(self, version: ModelVersion) -> str:
-        return metric(version, "map50")
+        return number(version.metrics.get("map50"))
 
     @display(description="mAP50-95")
     def map50_95(self, version: ModelVersion) -> str:
-        return metric(version, "map50_95")
+        return number(version.metrics.get("map50_95"))
 
     @display(description=_("size"))
     def size_shown(self, version: ModelVersion) -> str:
@@ -74,7 +74,14 @@ class ModelVersionAdmin(ReadOnlyAdmin):
     @display(description=_("metrics"))
     def metrics_shown(self, version: ModelVersion) -> str:
         rows = [
-            (name, value if isinstance(value, int | float | str) else json.dumps(value))
+            (
+                name,
+                number(value)
+                if isinstance(value, float)
+                else value
+                if isinstance(value, int | str)
+                else json.dumps(value),
+            )
             for name, value in version.metrics.items()
         ]
         return render_to_string("admin/training/metrics.html", {"rows": rows})

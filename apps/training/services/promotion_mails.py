@@ -12,8 +12,9 @@ from django.utils import translation
 from apps.accounts.mails import queue_mail
 from apps.accounts.models import User
 from apps.training.evaluation_texts import failure_sentence
+from apps.training.hooks import names_of
 from apps.training.models import Comparison, ModelVersion
-from apps.training.promotion_texts import rule_sentence
+from apps.training.promotion_texts import rule_sentence, shown_rules
 
 
 def deciders() -> Iterable[User]:
@@ -34,6 +35,7 @@ def tell_comparison(comparison: Comparison, *, promoted: bool, frozen: bool = Fa
     page = reverse("admin:training_comparison_change", args=[comparison.pk])
     for user in deciders():
         with translation.override(user.language or settings.LANGUAGE_CODE):
+            rules = shown_rules(comparison.rules, names_of(comparison.registered_model))
             _send(
                 user,
                 "comparison",
@@ -41,7 +43,7 @@ def tell_comparison(comparison: Comparison, *, promoted: bool, frozen: bool = Fa
                 comparison=comparison,
                 promoted=promoted,
                 frozen=frozen,
-                rules=[rule_sentence(rule) for rule in comparison.rules],
+                rules=[rule_sentence(rule) for rule in rules],
                 page=settings.SITE_URL + page,
             )
 

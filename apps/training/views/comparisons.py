@@ -1,6 +1,7 @@
 """Champion and challenger side by side: numbers, the gate's rules, and the photos on which they differ most."""
 
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
@@ -13,11 +14,11 @@ from django.views.decorators.http import require_safe
 from apps.common.charts import Axis, Chart, Series
 from apps.common.leased import WorkStatus
 from apps.training.differences import read_differences
-from apps.training.evaluation_page import tallies_of
+from apps.training.evaluation_page import Tally, tallies_of
 from apps.training.evaluation_texts import failure_sentence
 from apps.training.hooks import names_of
-from apps.training.models import Comparison, Evaluation
-from apps.training.promotion_texts import shown_rules
+from apps.training.models import Comparison, Evaluation, ModelVersion
+from apps.training.promotion_texts import number, shown_rules, verdict_sentence
 from apps.training.views.access import experts_only
 
 SHOWN = 4
@@ -40,10 +41,12 @@ _RELATED = (
 def comparison(request: HttpRequest, public_id: uuid.UUID) -> HttpResponse:
     row = _comparison(public_id)
     old, new = row.champion_evaluation, row.challenger_evaluation
+    names = names_of(row.registered_model)
     context = _context(row) | {
-        "rules": shown_rules(row.rules),
+        "why": verdict_sentence(row, names),
+        "rules": shown_rules(row.rules, names),
         "numbers": _numbers(old, new),
-        "chart": _label_chart(row),
+        "chart": _label_chart(row, names),
         "differences": read_differences(row, limit=SHOWN) if row.status == WorkStatus.DONE else None,
         "decide": _decide_address(request, row),
     }
@@ -88,22 +91,27 @@ def _context(row: Comparison) -> dict[str, Any]:
     }
 
 
-def _numbers(old: Evaluation | None, new: Evaluation | None) -> list[tuple[Any, Any, float | None]]:
+def _numbers(old: Evaluation | None, new: Evaluation | None) -> list[tuple[Tally, Tally, str]]:
     """Each measure of both and their difference."""
     before = tallies_of(old.metrics if old else {})
     after = tallies_of(new.metrics if new else {})
-    return [
-        (then, now, now.value - then.value if then.value is not None and now.value is not None else None)
-        for then, now in zip(before, after, strict=True)
-    ]
+    return [(then, now, _difference(then, now)) for then, now in zip(before, after, strict=True)]
 
 
-def _label_chart(row: Comparison) -> Chart | None:
+def _difference(then: Tally, now: Tally) -> str:
+    if then.value is None or now.value is None:
+        return "–"
+    return number(now.value - then.value, places=now.digits, signed=True)
+
+
+def _label_chart(row: Comparison, names: Mapping[str, str]) -> Chart | None:
     old, new = row.champion_evaluation, row.challenger_evaluation
     if not new or not new.by_label:
         return None
-    names = names_of(row.registered_model)
-    codes = [code for code in row.dataset.labels if code in new.by_label] or list(new.by_label)
+    there = [code for code, numbers in new.by_label.items() if numbers.get("boxes")]
+    codes = sorted(there, key=(row.dataset.labels + there).index)
+    if not codes:
+        return None
     before = old.by_label if old else {}
     series = [Series(str(row.challenger), [new.by_label[code].get("map50_95") for code in codes], look="bar")]
     if old:
@@ -123,6 +131,8 @@ def _label_chart(row: Comparison) -> Chart | None:
 
 def _decide_address(request: HttpRequest, row: Comparison) -> str:
     """Of the console's page for the decision, for those who may take it."""
+    if row.challenger.stage == ModelVersion.Stage.PRODUCTION:
+        return ""
     if not (request.user.is_staff and request.user.has_perm("training.promote_modelversion")):
         return ""
     try:
