@@ -13,7 +13,7 @@ from apps.observations.models import Survey
 from apps.training.engine.hardware import Gpu, Hardware
 from apps.training.engine.recipe import RULES, Rule, default_recipe
 from apps.training.models import Dataset, ModelVersion, Split, TrainingRun
-from apps.training.run_texts import parameter_name
+from apps.training.run_texts import choice_name, parameter_name
 from apps.training.services.runs import ParametersError, recipe_of
 
 PRODUCTION: Final = "production"
@@ -31,11 +31,6 @@ AUGMENTATION: Final = (
     "value",
 )
 _MOST: Final = 2**53
-_CHOICES: Final[Mapping[str, Promise | str]] = {
-    "auto": _("only where needed"),
-    "always": _("always"),
-    "never": _("never"),
-}
 _HELP: Final[Mapping[str, Promise | str]] = {
     "epochs": _("How often it sees every photo."),
     "image_size": _("A multiple of 32. Larger finds smaller animals and takes longer."),
@@ -127,7 +122,7 @@ class StartForm(forms.Form):
 def _field(rule: Rule) -> forms.Field:
     """What is out of range is said by the rule itself, with its own words."""
     if rule.kind == "choice":
-        return forms.ChoiceField(choices=[(choice, _CHOICES.get(choice, choice)) for choice in rule.choices])
+        return forms.ChoiceField(choices=[(choice, choice_name(choice)) for choice in rule.choices])
     if rule.kind == "switch":
         return forms.BooleanField(required=False)
     field: forms.Field

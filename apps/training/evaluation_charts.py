@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
+from django.utils.formats import localize
 from django.utils.translation import gettext as _
 
 from apps.common.charts import Axis, Chart, Series
@@ -64,7 +65,7 @@ def _f1(report: Report) -> Chart:
         explanation=_(
             "What comes out when only boxes are shown that are at least so sure. This report uses %(confidence)s."
         )
-        % {"confidence": f"{report.confidence:.2f}"},
+        % {"confidence": localize(report.confidence)},
         is_square=True,
     )
 
@@ -77,7 +78,7 @@ def _reliability(report: Report) -> Chart:
         _("Reliability diagram"),
         Axis(_("confidence"), digits=2),
         Axis(_("share that is right"), low=0, high=1),
-        [f"{one.low:.1f}–{one.high:.1f}" for one in bins],
+        [f"{localize(one.low)}–{localize(one.high)}" for one in bins],
         [
             Series(_("right"), [one.accuracy for one in bins], look="bar"),
             Series(_("mean confidence"), [one.confidence for one in bins], look="dots"),
@@ -110,7 +111,7 @@ def _sizes(report: Report) -> Chart:
         Axis(_("side of the animal on the photo")),
         Axis(_("share"), low=0, high=1),
         names,
-        [Series("mAP50-95", maps, look="bar"), Series(_("recall"), recalls, look="bar")],
+        [Series("mAP50-95", maps, look="bar"), Series(_("recall at any confidence"), recalls, look="bar")],
         notes=notes,
         notes_name=_("animals"),
         is_square=True,

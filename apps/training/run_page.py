@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 from apps.common.charts import Axis, Chart, Series
 from apps.training.engine.recipe import AUTOMATIC_BATCH, Recipe
 from apps.training.models import RunStatus, TrainingEpoch, TrainingLogLine, TrainingRun
-from apps.training.run_texts import failure_text, log_text, parameter_name
+from apps.training.run_texts import choice_name, failure_text, log_text, parameter_name
 
 LOG_LINES: Final = 200
 _GIB: Final = 1 << 30
@@ -186,7 +186,9 @@ def span_text(span: timedelta) -> str:
 def parameter_rows(run: TrainingRun) -> list[tuple[str, str, bool]]:
     """Name, value, and whether somebody chose it, in the recipe's own order."""
     order = {field.name: place for place, field in enumerate(fields(Recipe))}
-    names = sorted(run.parameters, key=lambda name: (order.get(name, len(order)), name))
+    # What is fine-tuned keeps its architecture, whatever stands there.
+    told = [name for name in run.parameters if name != "architecture" or run.base_version_id is None]
+    names = sorted(told, key=lambda name: (order.get(name, len(order)), name))
     return [(parameter_name(name), _value(name, run.parameters[name]), name in run.chosen) for name in names]
 
 
@@ -224,4 +226,4 @@ def _value(name: str, value: Any) -> str:
         return _("yes") if value else _("no")
     if isinstance(value, int | float):
         return str(localize(value))
-    return str(value)
+    return choice_name(str(value))

@@ -36,6 +36,12 @@ PARAMETER_NAMES: Final[Mapping[str, Promise | str]] = {
     "mixed_precision": gettext_lazy("half precision on GPUs"),
 }
 
+PARAMETER_CHOICES: Final[Sentences] = {
+    "auto": gettext_lazy("only where needed"),
+    "always": gettext_lazy("always"),
+    "never": gettext_lazy("never"),
+}
+
 PARAMETER_PROBLEMS: Final[Sentences] = {
     "unknown": gettext_lazy("There is no such parameter."),
     "not_a_number": gettext_lazy("Enter a number."),
@@ -172,6 +178,10 @@ def parameter_problem(problem: Mapping[str, Any]) -> str:
 
 def parameter_name(field: str) -> str:
     return str(PARAMETER_NAMES.get(field, field))
+
+
+def choice_name(value: str) -> str:
+    return str(PARAMETER_CHOICES.get(value, value))
 
 
 def _said(sentences: Sentences, code: str, details: Mapping[str, Any]) -> str:

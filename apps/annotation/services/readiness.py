@@ -211,7 +211,8 @@ def _judge(facts: _Facts) -> Readiness:
     known: dict[str, Any] = {"new": facts.new, "needed": needed, "run": facts.run}
     if found := _standstill(facts):
         code, sentence = found
-        known["missing"] = missing if code == NOTHING_ACCEPTED else None
+        is_counting = code == NOTHING_ACCEPTED and facts.policy.trains_by_itself
+        known["missing"] = missing if is_counting else None
         return Readiness(is_ready=False, code=code, sentence=sentence, obstacles=(sentence,), **known)
     # From another version than the one in production a curator may start all the same.
     problems = dataset_problems(facts.dataset(), base=facts.production) if facts.has_boxes else []
