@@ -15,6 +15,8 @@ from typing import Final
 
 from django.utils.translation import gettext as _
 
+from apps.training.promotion_texts import number
+
 NEXT_BOXES: Final = 50
 MIN_TEST_BOXES: Final = 5
 """With fewer the average precision of a label says nothing."""
@@ -47,6 +49,8 @@ class Point:
     is_common: bool
     """Measured on the test photos that the others were measured on."""
     labels: Mapping[str, LabelQuality]
+    is_refused: bool = False
+    """A training that went wrong says nothing of what the photos were worth."""
 
     @property
     def is_measured(self) -> bool:
@@ -64,7 +68,11 @@ class Curve:
 
     @property
     def common(self) -> list[Point]:
-        return [point for point in self.measured if point.is_common]
+        return [point for point in self.measured if point.is_common and not point.is_refused]
+
+    @property
+    def refused(self) -> list[Point]:
+        return [point for point in self.measured if point.is_common and point.is_refused]
 
     @property
     def apart(self) -> list[Point]:
@@ -164,12 +172,12 @@ def advice(ranked: Sequence[Outlook], names: Mapping[str, str]) -> str:
     details = {
         "label": named,
         "boxes": best.boxes,
-        "quality": f"{best.map50_95:.2f}",
-        "gain": f"{best.gain:+.2f}",
-        "step": f"{best.per_doubling:+.2f}",
+        "quality": number(best.map50_95, places=2),
+        "gain": number(best.gain, places=2, signed=True),
+        "step": number(best.per_doubling, places=2, signed=True),
         "versions": best.versions,
         "next": NEXT_BOXES,
-        "error": f"{best.margin:.2f}",
+        "error": number(best.margin, places=2),
     }
     if close:
         first = _("More photos of %(label)s would help most; the figures do not tell these apart.")

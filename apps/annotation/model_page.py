@@ -224,6 +224,7 @@ def _point(row: VersionRow) -> Point:
         low=row.low,
         high=row.high,
         is_common=row.is_common,
+        is_refused=row.version.stage == ModelVersion.Stage.REFUSED,
         labels={
             code: LabelQuality(
                 int(learned.get(code, 0)), int(known.get("boxes") or 0), float(known["map50_95"])
@@ -295,7 +296,7 @@ def chart_of(drawn: Curve) -> Chart | None:
     points = drawn.measured
     if not points:
         return None
-    common = [point if point.is_common else None for point in points]
+    common = [point if point in drawn.common else None for point in points]
 
     def values(name: str) -> list[float | None]:
         return [getattr(point, name) if point else None for point in common]
@@ -304,6 +305,9 @@ def chart_of(drawn: Curve) -> Chart | None:
         Series("mAP50-95", values("map50_95"), low=values("low"), high=values("high")),
         Series("mAP50", values("map50"), look="dashed"),
     ]
+    if drawn.refused:
+        refused = [point.map50_95 if point in drawn.refused else None for point in points]
+        series.append(Series(_("mAP50-95, refused versions"), refused, look="dots"))
     if drawn.apart:
         apart = [None if point.is_common else point.map50_95 for point in points]
         series.append(Series(_("mAP50-95, on other test photos"), apart, look="dots"))

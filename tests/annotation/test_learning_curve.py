@@ -1,6 +1,7 @@
 """The learning curve and its advice, as pure functions."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -31,6 +32,13 @@ def test_points_stand_in_the_order_of_their_photos_and_are_told_apart() -> None:
     assert [one.version for one in drawn.common] == [1, 4]
     assert drawn.apart == [elsewhere]
     assert drawn.unmeasured == [unmeasured]
+
+
+def test_a_refused_version_bends_neither_the_line_nor_the_advice() -> None:
+    failed = replace(point(2, 100, CER=(20, 0.0)), is_refused=True)
+    drawn = curve([point(1, 100, CER=(20, 0.3)), failed])
+    assert [one.version for one in drawn.common] == [1]
+    assert drawn.refused == [failed]
 
 
 def test_the_line_and_its_error_are_those_of_least_squares() -> None:
