@@ -35,14 +35,14 @@ def markdown_of(card: Card) -> str:
         ),
         *_data(card.data),
         *_quality(card),
-        f"## {_('Limits')}",
+        "## " + _("Limits"),
         *(f"- {_text(limit)}" for limit in card.limits),
         "",
         *_lineage(card),
         *_verdict(card),
     ]
     if version.card:  # what came with the weights is Markdown already
-        lines += [f"## {_('What came with the weights')}", "", version.card.strip(), ""]
+        lines += ["## " + _("What came with the weights"), "", version.card.strip(), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -50,23 +50,23 @@ def _data(data: Data | None) -> list[str]:
     if data is None:
         return []
     lines = [
-        f"## {_('Data')}",
+        "## " + _("Data"),
         _text(f"{data.dataset}, SHA-256 {data.dataset.digest}"),
         "",
         *_table(("", *data.splits), [(row.name, *map(str, row.counts)) for row in data.rows]),
-        "### " + _("Licences"),
+        "### " + _("Licences of the photos"),
         *(f"- {_text(licence)}: {count}" for licence, count in data.licences),
         "",
     ]
     if data.attributions:
-        lines += [f"### {_('Photos by')}", ", ".join(_text(name) for name, _count in data.attributions), ""]
+        lines += ["### " + _("Photos by"), ", ".join(_text(name) for name, _count in data.attributions), ""]
     if data.unnamed:
         lines += [_("and %(n)d others, named in the dataset.") % {"n": data.unnamed}, ""]
     return lines
 
 
 def _quality(card: Card) -> list[str]:
-    lines = [f"## {_('Quality')}"]
+    lines = ["## " + _("Quality")]
     if card.evaluation:
         said = {"n": card.evaluation.photo_count, "dataset": str(card.evaluation.dataset)}
         lines.append(_text(_("Measured on the test photos (%(n)d) of %(dataset)s.") % said))
@@ -96,7 +96,7 @@ def _quality(card: Card) -> list[str]:
 
 
 def _lineage(card: Card) -> list[str]:
-    lines = [f"## {_('Lineage')}"]
+    lines = ["## " + _("Lineage")]
     if card.lineage:
         lines += [
             _text(_("Fine-tuned from %(version)s.") % {"version": " ← ".join(map(str, card.lineage))}),
@@ -124,7 +124,7 @@ def _verdict(card: Card) -> list[str]:
     champion = str(card.comparison.champion or _("nothing"))
     heads = (_("rule"), _("in production"), _("this version"), _("difference"), _("limit"), _("outcome"))
     return [
-        f"## {_('Verdict of the gate')}",
+        "## " + _("Verdict of the gate"),
         _text(
             _("Against %(champion)s: %(verdict)s.")
             % {"champion": champion, "verdict": card.comparison.get_verdict_display()}

@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.humanize.templatetags.humanize import intcomma
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -12,6 +13,7 @@ from django.template.defaultfilters import filesizeformat
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.formats import localize
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
@@ -318,18 +320,16 @@ def _facts(row: ModelImport) -> list[tuple[str, str]]:
         "podura": gettext("Podura weights file"),
         "safetensors": "safetensors",
     }
+    layers = ngettext("%(n)s layer", "%(n)s layers", found["layers"]) % {"n": found["layers"]}
     return [
         (gettext("kind of file"), kinds.get(found["kind"], str(found["kind"]))),
         (gettext("labels"), str(len(found["labels"]))),
-        (
-            gettext("net"),
-            gettext("%(head)s, %(layers)s layers, %(scale)s") % (found | {"scale": found["scale"] or "–"}),
-        ),
-        (gettext("parameters"), f"{found['parameters']:,}"),
+        (gettext("net"), f"{found['head']}, {layers}, {found['scale'] or '–'}"),
+        (gettext("parameters"), intcomma(found["parameters"])),
         (gettext("image size (px)"), str(found["image_size_px"])),
-        (gettext("typical animal size in training (px)"), f"{found['object_size_px']:g}"),
+        (gettext("typical animal size in training (px)"), localize(found["object_size_px"])),
         (gettext("licence"), "; ".join(found["licences"]) or "–"),
-        (gettext("time for a picture on this machine (ms)"), f"{found['milliseconds']:g}"),
+        (gettext("time for a picture on this machine (ms)"), localize(found["milliseconds"])),
         (gettext("size as kept here"), filesizeformat(found["bytes"])),
         (gettext("SHA-256 as kept here"), str(found["sha256"])),
     ]
