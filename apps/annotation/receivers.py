@@ -20,7 +20,8 @@ from apps.observations.hooks import (
 )
 from apps.observations.models import Comment, Survey
 from apps.observations.signals import comment_added, photos_detected
-from apps.training.models import ModelVersion
+from apps.training.hooks import training_pages
+from apps.training.models import ModelVersion, RegisteredModel
 from apps.training.signals import model_promoted, run_ended
 
 
@@ -41,6 +42,7 @@ def connect() -> None:
     personal_data.register(experts_data)
     settled_photos.register(settled)
     survey_notes.register(next_training)
+    training_pages.register(training_pages_of)
 
 
 def queue_detected(photo_ids: list[int], **_news: Any) -> None:
@@ -68,6 +70,12 @@ def next_training(survey: Survey) -> tuple[str, str, str]:
         ready_to_train(survey).sentence,
         reverse("annotation:model", args=[survey.slug]),
     )
+
+
+def training_pages_of(registered_model: RegisteredModel) -> list[tuple[str, str]]:
+    """For the model's page: where its next training is told of, and started."""
+    surveys = Survey.objects.filter(registered_model=registered_model).order_by("pk")
+    return [(survey.name, reverse("annotation:model", args=[survey.slug])) for survey in surveys]
 
 
 def settled(photo_ids: Sequence[int]) -> list[int]:

@@ -18,6 +18,9 @@ photo_addresses: Hook[[Sequence[str]], Mapping[str, str]] = Hook()
 label_names: Hook[[RegisteredModel], Mapping[str, str]] = Hook()
 """`(registered model) -> {label code: name}` of the animals that its surveys look for."""
 
+training_pages: Hook[[RegisteredModel], Iterable[tuple[str, str]]] = Hook()
+"""`(registered model) -> (name, address)` of the surveys it serves: of the page where its trainings start."""
+
 
 def addresses_of(photos: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}

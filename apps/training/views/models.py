@@ -8,6 +8,7 @@ from django.views.decorators.http import require_safe
 from apps.common.leased import WorkStatus
 from apps.training.card_markdown import markdown_of
 from apps.training.cards import read_card
+from apps.training.hooks import training_pages
 from apps.training.model_lists import RUNS_SHOWN, decisions, model_rows, version_rows
 from apps.training.models import Comparison, Evaluation, ModelVersion, RegisteredModel, TrainingRun
 from apps.training.views.access import sees_photos
@@ -35,6 +36,7 @@ def versions(request: HttpRequest, name: str) -> HttpResponse:
     )
     context = {
         "model": model,
+        "surveys": [page for pages in training_pages.sound_answers(model) for page in pages],
         "rows": rows,
         "older": older,
         "events": events,
