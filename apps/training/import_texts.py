@@ -68,7 +68,9 @@ _TEXTS: Mapping[str, Any] = {
     "labels": gettext_lazy("The file's labels cannot be used (%(detail)s)."),
     "labels_missing": gettext_lazy("The file does not name its labels one by one."),
     "labels_too_many": gettext_lazy("The file names %(count)s labels; 1 to %(most)s can be used."),
-    "label_not_a_name": gettext_lazy("Label %(row)s (“%(label)s”) is no printable name."),
+    "label_not_a_name": gettext_lazy(
+        "Label %(row)s (“%(label)s”) cannot be a name: it must be printable text without < > { } \\ .. and without spaces around it."
+    ),
     "label_twice": gettext_lazy("The label “%(label)s” stands there twice."),
     "label_count_differs": gettext_lazy("The file names %(labels)s labels, but its net tells %(outputs)s apart."),
     "does_not_run": gettext_lazy("The net breaks on a picture (%(detail)s)."),

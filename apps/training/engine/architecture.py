@@ -28,7 +28,7 @@ _SAFE_ARGUMENT_WORDS: Final = {"None", "nearest", "bilinear", "bicubic", "nc", "
 
 
 def is_between(value: object, low: float, high: float) -> bool:
-    return isinstance(value, int | float) and low <= value <= high  # which no NaN is
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
 
 
 def architecture_problem(architecture: object) -> str:

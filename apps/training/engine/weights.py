@@ -248,6 +248,8 @@ def _parse_metadata(content: bytes) -> WeightsMetadata:
         if header["format"] != FORMAT or len(header["podura"]) > MAX_METADATA_BYTES:
             raise WeightsError("unknown kind of weights file")  # noqa: TRY301 - beside what it checks
         document = json.loads(header["podura"], parse_constant=_refuse_constant)
+        if not all(isinstance(document[name], list) for name in ("labels", "licences")):
+            raise WeightsError("the metadata has a text in place of a list")  # noqa: TRY301 - beside what it checks
         document["labels"] = tuple(document["labels"])
         document["licences"] = tuple(document["licences"])
         return WeightsMetadata(**document)

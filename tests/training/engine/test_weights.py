@@ -106,6 +106,9 @@ def test_the_shipped_weights_are_small_and_say_where_they_come_from():
         {"architecture": TINY_ARCHITECTURE | {"head": [[-1, 1, "Conv", [10**9]]]}},
         {"architecture": TINY_ARCHITECTURE | {"head": [[-1, 1, "Conv", [8]]] * 500}},
         {"architecture": TINY_ARCHITECTURE | {"head": ["Conv"]}},
+        {"labels": "ab"},
+        {"licences": "CC0"},
+        {"object_size_px": True},
     ],
     ids="-".join,
 )
