@@ -194,9 +194,17 @@ def _recipe(options: argparse.Namespace) -> Recipe:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
+    try:
+        trained = _train(options)
+    except WeightsError as error:
+        raise SystemExit(f"refused: {error}") from None
+    print(f"{trained.weights} {trained.weights.stat().st_size} bytes, sha256 {trained.sha256}")
+
+
+def _train(options: argparse.Namespace) -> TrainedDetector:
     labelled = read_coco(options.images, options.coco)
     names = options.validation.read_text().split()
-    trained = train_detector(
+    return train_detector(
         training=labelled.without(names),
         validation=labelled.only(names),
         base=options.base,
@@ -213,7 +221,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ),
         device=options.device,
     )
-    print(f"{trained.weights} {trained.weights.stat().st_size} bytes, sha256 {trained.sha256}")
 
 
 if __name__ == "__main__":
