@@ -52,8 +52,8 @@ lock: ## Compile requirements*.in to the pinned, hashed requirements*.txt
 
 .PHONY: messages
 messages: dev ## Collect texts to translate into locale/
-	@$(PYTHON) manage.py makemessages --locale fr --no-obsolete --no-location --ignore '.venv/*' --ignore '.podura/*'
-	@$(PYTHON) manage.py makemessages --locale fr --domain djangojs --no-obsolete --no-location --ignore '.venv/*' --ignore '.podura/*' --ignore 'static/vendor/*'
+	@$(PYTHON) manage.py makemessages --locale fr --no-obsolete --no-location --no-wrap --ignore '.venv/*' --ignore '.podura/*'
+	@$(PYTHON) manage.py makemessages --locale fr --domain djangojs --no-obsolete --no-location --no-wrap --ignore '.venv/*' --ignore '.podura/*' --ignore 'static/vendor/*'
 
 .PHONY: audit
 audit: dev ## Look the locked packages up in the vulnerability database (needs the internet)

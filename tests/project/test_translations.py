@@ -16,6 +16,8 @@ from django.utils.translation import gettext
 
 FRENCH = settings.BASE_DIR / "locale" / "fr" / "LC_MESSAGES" / "django.po"
 FRENCH_SCRIPTS = FRENCH.with_name("djangojs.po")
+LOOSE = re.compile(r"\S [:;?!»](?=[\s<)…]|$)|« ")
+"""Punctuation that an ordinary space would let begin a line."""
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|\{\w+\}|%s")
 
 
@@ -34,6 +36,16 @@ def test_translations_keep_the_placeholders(catalogue: Path) -> None:
         wanted = [set(PLACEHOLDER.findall(text)) for text in texts]  # "one" may be written out
         for form in forms:
             assert set(PLACEHOLDER.findall(form)) in wanted, entry.msgid
+
+
+@pytest.mark.parametrize("catalogue", [FRENCH, FRENCH_SCRIPTS])
+def test_french_punctuation_stays_with_its_word(catalogue: Path) -> None:
+    texts = [
+        text
+        for entry in polib.pofile(str(catalogue))
+        for text in (entry.msgstr, *entry.msgstr_plural.values())
+    ]
+    assert not [text for text in texts if LOOSE.search(text)]
 
 
 def texts_of(module: Path) -> Iterator[str]:
