@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-EPOCHS = 9
+EPOCHS = 12
 SHORT = {"image_size": 160, "batch": 8, "mosaic": 0.0, "epochs_without_mosaic": 0, "warmup_epochs": 0.0}
 
 job = Path(sys.argv[1])
