@@ -15,7 +15,7 @@ from typing import Final
 
 from django.utils.translation import gettext as _
 
-from apps.training.promotion_texts import number
+from apps.common.numbers import number
 
 NEXT_BOXES: Final = 50
 MIN_TEST_BOXES: Final = 5

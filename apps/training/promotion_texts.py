@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
+from apps.common.numbers import number
 from apps.training.models import Comparison
 
 RULES: Final[Mapping[str, Promise | str]] = {
@@ -158,15 +158,6 @@ def rule_sentence(shown: RuleShown) -> str:
     numbers = shown.difference or shown.challenger
     tail = " · ".join(part for part in (numbers, shown.limit, shown.note) if part and part != "–")
     return f"{shown.title}: {shown.mark}" + (f" ({tail})" if tail else "")
-
-
-def number(value: Any, *, places: int = 3, signed: bool = False) -> str:
-    """A metric in the reader's language, or a dash."""
-    if not isinstance(value, int | float):
-        return "–"
-    text = number_format(round(abs(value), places), decimal_pos=places)  # which cuts off what is too long
-    sign = "−" if round(value, places) < 0 else "+" if signed and round(value, places) > 0 else ""
-    return sign + text
 
 
 def interval(low: Any, high: Any, *, signed: bool = False) -> str:

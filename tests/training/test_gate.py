@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from apps.common.numbers import number
 from apps.training.engine.resampling import Difference
 from apps.training.gate import Gate, Side, judge
 from apps.training.models import PromotionPolicy
-from apps.training.promotion_texts import NOTES, RULES, number, rule_sentence, shown_rule, shown_rules
+from apps.training.promotion_texts import NOTES, RULES, rule_sentence, shown_rule, shown_rules
 
 GATE = Gate()
 METRICS = {"map50_95": 0.6, "ece": 0.05, "latency_ms": 100.0, "photos": 40, "boxes": 200}

@@ -12,12 +12,13 @@ from django.utils.translation import gettext_lazy as _
 
 from apps.common.admin_base import ReadOnlyAdmin, display
 from apps.common.leased import WorkStatus
+from apps.common.numbers import number
 from apps.training.admin.tables import cell, event_table, table
 from apps.training.differences import read_differences
 from apps.training.evaluation_texts import failure_sentence
 from apps.training.hooks import names_of
 from apps.training.models import Comparison, Evaluation
-from apps.training.promotion_texts import number, shown_rules, verdict_sentence
+from apps.training.promotion_texts import shown_rules, verdict_sentence
 
 VERDICT_COLOURS = {"passed": "success", "refused": "danger", "undecided": "warning", "": "info"}
 DECISION_COLOURS = {

@@ -13,10 +13,10 @@ from unfold.widgets import UnfoldAdminSelectWidget
 
 from apps.common.admin_base import ReadOnlyAdmin, display
 from apps.common.leased import WorkStatus
+from apps.common.numbers import number
 from apps.training.admin.runs import STATE_COLOURS
 from apps.training.evaluation_texts import failure_sentence, refusal_sentence
 from apps.training.models import Dataset, Evaluation
-from apps.training.promotion_texts import number
 from apps.training.services.evaluations import EvaluationRefusedError, request_evaluation
 
 

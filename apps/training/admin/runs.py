@@ -12,8 +12,8 @@ from django.utils.translation import ngettext
 
 from apps.accounts.models import User
 from apps.common.admin_base import ReadOnlyAdmin, display
+from apps.common.numbers import number
 from apps.training.models import OPEN_RUNS, TrainingRun
-from apps.training.promotion_texts import number
 from apps.training.run_page import hardware_rows, parameter_rows
 from apps.training.run_texts import failure_text
 from apps.training.services.runs import cancel_run

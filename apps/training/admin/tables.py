@@ -11,8 +11,8 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
+from apps.common.numbers import number
 from apps.training.models import Comparison, PromotionEvent
-from apps.training.promotion_texts import number
 
 SHOWN: Final = 20
 """The newest; the lists have all."""

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from apps.common.admin_base import FastAdmin
 from apps.common.leased import WorkStatus
+from apps.common.numbers import number
 from apps.training.admin.decisions import (
     CompareForm,
     Confirmation,
@@ -22,7 +23,7 @@ from apps.training.admin.decisions import (
 from apps.training.evaluation_page import tallies_of
 from apps.training.hooks import names_of, serving_warnings
 from apps.training.models import Comparison, Dataset, ModelVersion, PromotionEvent
-from apps.training.promotion_texts import PromotionError, number, shown_rules
+from apps.training.promotion_texts import PromotionError, shown_rules
 from apps.training.services.comparisons import request_comparison
 from apps.training.services.gate_photos import dataset_for
 from apps.training.services.promotion import promote, refuse, roll_back

@@ -14,10 +14,10 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from apps.common.admin_base import ReadOnlyAdmin, display
+from apps.common.numbers import number
 from apps.training.admin.tables import SHOWN, cell, comparison_table, event_table, table
 from apps.training.admin.version_decisions import ACTIONS, decide
 from apps.training.models import ModelVersion, PromotionEvent
-from apps.training.promotion_texts import number
 
 STAGE_COLOURS = {"candidate": "info", "production": "success", "archived": "default", "refused": "danger"}
 _LONGEST_LINE = 20

@@ -13,12 +13,13 @@ from django.views.decorators.http import require_safe
 
 from apps.common.charts import Axis, Chart, Series
 from apps.common.leased import WorkStatus
+from apps.common.numbers import number
 from apps.training.differences import read_differences
 from apps.training.evaluation_page import Tally, tallies_of
 from apps.training.evaluation_texts import failure_sentence
 from apps.training.hooks import names_of
 from apps.training.models import Comparison, Evaluation, ModelVersion
-from apps.training.promotion_texts import number, shown_rules, verdict_sentence
+from apps.training.promotion_texts import shown_rules, verdict_sentence
 from apps.training.views.access import experts_only
 
 SHOWN = 4
