@@ -183,6 +183,17 @@ class TestVersionPage:
         assert response.url == page("registeredmodel_change", model)
         assert model.production_version == champion
 
+    def test_rolling_back_shows_what_was_measured_of_the_two_each_on_its_side(
+        self, signed_in, comparison, champion, challenger
+    ):
+        first = signed_in.get(page("modelversion_promote", challenger))
+        assert first.context["page"].rows[0] == ("mAP50-95", "0.610", "0.630")
+        promote(version=challenger)
+        back = signed_in.get(page("modelversion_roll_back", champion))
+        assert back.context["page"].heads == (str(challenger), str(champion))
+        assert back.context["page"].rows[0] == ("mAP50-95", "0.630", "0.610")
+        assert ">0.630<" in back.content.decode()
+
     def test_comparing_by_hand(self, signed_in, curator, challenger, model):
         url = page("modelversion_compare", challenger)
         assert signed_in.post(url, {}).status_code == 422

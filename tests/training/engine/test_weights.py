@@ -180,6 +180,8 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
     path = tmp_path / "bomb.podura"
     path.write_bytes(lzma.compress(b"\0" * 50_000_000))
     with pytest.raises(WeightsError, match="unpacks to more"):
+        load_torch_model(path)
+    with pytest.raises(WeightsError, match="impossible length"):
         read_metadata(path)
 
 
