@@ -243,11 +243,11 @@ def test_it_works_without_scripts(browser: Browser, live_server: Any, photo: Pho
 def test_the_page_goes_on_by_itself_when_the_photo_is_through(
     browser: Browser, live_server: Any, photo: Photo
 ) -> None:
-    Photo.objects.filter(pk=photo.pk).update(status="pending")
+    Photo.objects.filter(pk=photo.pk).update(status="pending", model_version=None)
     with open_page(browser, live_server.url) as page:
         page.goto(reverse("observations:photo", args=[photo.public_id]))
         expect(page.get_by_role("heading", level=1)).to_have_text("Looking for animals")
-        Photo.objects.filter(pk=photo.pk).update(status="done")
+        Photo.objects.filter(pk=photo.pk).update(status="done", model_version=photo.model_version)
         expect(page.get_by_role("heading", level=1)).to_have_text("6 animals", timeout=8000)
 
 
