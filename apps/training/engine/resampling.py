@@ -153,6 +153,9 @@ def _precision_of_label(
     """(10, S) one label's average precision at each threshold."""
     own = np.flatnonzero(table.label == label)
     own = own[np.argsort(-table.score[own], kind="stable")]
+    # Behind the last right box precision only falls and recall stays: most weak boxes are there.
+    right = np.flatnonzero(table.is_match[own].any(axis=1))
+    own = own[: right[-1] + 1] if len(right) else own[:0]
     is_match, picture = table.is_match[own], table.picture[own]
     result = np.zeros((is_match.shape[1], len(draws)))
     if not len(own):
