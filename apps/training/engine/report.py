@@ -9,7 +9,7 @@ import gzip
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 FORMAT: Final = "podura-evaluation"
@@ -107,9 +107,14 @@ class Report:
 
     def encoded(self) -> bytes:
         """The same report gives the same bytes."""
-        document = {"format": FORMAT, "version": FORMAT_VERSION, **asdict(self)}
+        document = {"format": FORMAT, "version": FORMAT_VERSION, **_shallow(self)}
         text = json.dumps(
-            document, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False
+            document,
+            ensure_ascii=False,
+            separators=(",", ":"),
+            sort_keys=True,
+            allow_nan=False,
+            default=_shallow,
         )
         return gzip.compress(text.encode(), compresslevel=6, mtime=0)
 
@@ -216,3 +221,8 @@ def finite(value: float) -> float | None:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number")
+
+
+def _shallow(record: Any) -> dict[str, Any]:
+    """Of a dataclass; `asdict` would copy every number of a large report first."""
+    return {one.name: getattr(record, one.name) for one in fields(record)}
