@@ -1,5 +1,6 @@
 // A chart as PNG, SVG or CSV: always on white and with the light colours, because it goes into a paper or a talk.
 
+import { csvOf, download } from "./files.js";
 import { optionOf } from "./option.js";
 
 const WIDTH_PX = 960;
@@ -7,12 +8,8 @@ const HEIGHT_PX = 600;
 const TITLE_PX = 40;
 
 export function save(kind, data, look) {
-  const blob = kind === "csv" ? csvOf(data) : kind === "svg" ? svgOf(data, look) : pngOf(data, look);
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = `${data.name}.${kind}`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  const blob = kind === "csv" ? csvOf(rowsOf(data)) : kind === "svg" ? svgOf(data, look) : pngOf(data, look);
+  download(blob, `${data.name}.${kind}`);
 }
 
 function drawn(data, look, renderer) {
@@ -41,16 +38,7 @@ function pngOf(data, look) {
   return new Blob([Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0))], { type: "image/png" });
 }
 
-function csvOf(data) {
-  const rows = [data.columns.map((column) => column.name)];
-  for (let row = 0; row < data.xs.length; row++) rows.push(data.columns.map((column) => column.values[row]));
-  const text = rows.map((cells) => cells.map(cell).join(",")).join("\r\n");
-  return new Blob([`\ufeff${text}\r\n`], { type: "text/csv;charset=utf-8" });
-}
-
-function cell(value) {
-  if (value === null || value === undefined) return "";
-  if (typeof value === "number") return String(value);
-  const harmless = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value; // a spreadsheet must not take it for a formula
-  return /[",\r\n]/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
+function rowsOf(data) {
+  const values = data.xs.map((_, row) => data.columns.map((column) => column.values[row]));
+  return [data.columns.map((column) => column.name), ...values];
 }

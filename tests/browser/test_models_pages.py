@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 from apps.common.leased import WorkStatus
@@ -17,6 +18,7 @@ from apps.training.models import ModelVersion, TrainingRun
 from tests.browser.conftest import sign_in
 from tests.browser.test_every_page import problems
 from tests.factories import PASSWORD, UserFactory
+from tests.support.pictures import jpeg
 from tests.training.factories import (
     CandidateFactory,
     ComparisonFactory,
@@ -29,6 +31,9 @@ from tests.training.factories import (
 from tests.training.measured import better, measured_evaluation, report_of
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+
+
+CELLS = "(table) => [...table.rows].map((row) => [...row.cells].map((cell) => cell.textContent))"
 
 
 @pytest.fixture
@@ -132,17 +137,70 @@ def test_a_chart_is_drawn_read_by_the_arrow_keys_and_saved(
     chart.get_by_text("The numbers as a table").click()
     expect(chart.locator("table")).to_be_visible()
 
-    saved = {}
-    for kind in ("png", "svg", "csv"):
-        with page.expect_download() as download:
-            chart.locator(f'[data-chart-save="{kind}"]').click()
-        assert download.value.suggested_filename == f"reliability.{kind}"
-        saved[kind] = Path(download.value.path()).read_bytes()
+    saved = saved_by(page, chart, "reliability")
     assert saved["png"].startswith(b"\x89PNG")
     assert saved["svg"].startswith(b"<svg")
     rows = list(csv.DictReader(io.StringIO(saved["csv"].decode("utf-8-sig"))))
     assert (rows[1]["right"], rows[1]["mean confidence"], rows[1]["boxes"]) == ("0.5", "0.8", "4")
     assert rows[0]["right"] == ""
+
+
+def saved_by(page: Page, place: Any, name: str) -> dict[str, bytes]:
+    saved = {}
+    for kind in ("png", "svg", "csv"):
+        with page.expect_download() as download:
+            place.locator(f'[data-chart-save="{kind}"]').click()
+        assert download.value.suggested_filename == f"{name}.{kind}"
+        saved[kind] = Path(download.value.path()).read_bytes()
+    return saved
+
+
+def test_the_matrix_is_saved_as_picture_and_as_numbers(
+    places: dict[str, str], live_server: Any, new_page: Callable[..., Page]
+) -> None:
+    page = new_page(dark=True)
+    sign_in(page, live_server.url, "curator@podura.example", PASSWORD)
+    page.goto(f"{live_server.url}/models/evaluations/{places['evaluation']}/")
+    matrix = page.locator("[data-matrix]")
+    shown = [[cell.strip() for cell in row] for row in matrix.locator("table").evaluate(CELLS)]
+    saved = saved_by(page, matrix, "confusion-matrix")
+    assert list(csv.reader(io.StringIO(saved["csv"].decode("utf-8-sig")))) == shown
+    drawn = saved["svg"].decode()
+    assert drawn.count("<text") == 1 + sum(map(len, shown))
+    assert "How good is" in drawn
+    with Image.open(io.BytesIO(saved["png"])) as picture:
+        assert picture.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
+
+
+def test_before_and_after_are_saved_with_their_photo_and_as_numbers(
+    places: dict[str, str], live_server: Any, new_page: Callable[..., Page]
+) -> None:
+    page = new_page()
+    page.route(
+        "**/models/pictures/*.jpg", lambda route: route.fulfill(body=jpeg(), content_type="image/jpeg")
+    )
+    sign_in(page, live_server.url, "curator@podura.example", PASSWORD)
+    for path in ("", "differences/"):
+        page.goto(f"{live_server.url}/models/comparisons/{places['comparison']}/{path}")
+        scene = page.locator("[data-scene]").first
+        name = f"difference-{scene.get_attribute('data-scene')}"
+        scene.get_by_text("The boxes as a table").click()
+        rows = scene.locator("[data-boxes] tr")
+        both = list(csv.reader(io.StringIO(saved_by(page, scene, name)["csv"].decode("utf-8-sig"))))
+        assert rows.count() == len(both) == 1 + scene.locator(".layer-both g").count()
+        assert {row[0] for row in both[1:]} <= {"animal, by the experts", "before", "after"}
+
+        page.get_by_label("after", exact=True).check()
+        assert rows.count() == 1 + scene.locator(".layer-new g").count()
+        saved = saved_by(page, scene, name)
+        drawn = saved["svg"].decode()
+        assert "data:image/jpeg;base64," in drawn
+        kinds = {row[0] for row in csv.reader(io.StringIO(saved["csv"].decode("utf-8-sig")))} - {"line"}
+        assert kinds
+        assert all(kind in drawn for kind in kinds)
+        with Image.open(io.BytesIO(saved["png"])) as picture, Image.open(io.BytesIO(jpeg())) as photo:
+            assert picture.width == photo.width
+            assert picture.height > photo.height
 
 
 def test_without_javascript_the_tables_are_open(
