@@ -99,7 +99,7 @@ LOG: Final[Sentences] = {
         "n",
     ),
     "pictures_fetched": ngettext_lazy("%(n)d photo fetched", "%(n)d photos fetched", "n"),
-    "label_never_seen": gettext_lazy("No photo shows %(label)s: nothing is learned about it"),
+    "label_never_seen": gettext_lazy("Nothing is learned about what no training photo shows: %(label)s"),
     "out_of_memory": gettext_lazy(
         "The memory does not suffice for a batch of %(batch)s: it goes on with %(next)s"
     ),
@@ -174,6 +174,12 @@ def parameter_problem(problem: Mapping[str, Any]) -> str:
     """What is wrong with one parameter, without its name."""
     said = _said(PARAMETER_PROBLEMS, str(problem.get("code", "")), problem)
     return said or str(problem.get("message", ""))
+
+
+def parameter_sentence(problem: Mapping[str, Any]) -> str:
+    """The same with the name."""
+    name = parameter_name(str(problem.get("field", "")))
+    return _("%(name)s: %(problem)s") % {"name": name, "problem": parameter_problem(problem)}
 
 
 def parameter_name(field: str) -> str:

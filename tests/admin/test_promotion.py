@@ -1,5 +1,7 @@
 """Curators decide on versions in the console: what the pages show, what they do, who may."""
 
+import uuid
+
 import pytest
 from django.contrib.auth.models import Permission
 from django.urls import reverse
@@ -194,6 +196,11 @@ class TestVersionPage:
         assert back.context["page"].rows[0] == ("mAP50-95", "0.630", "0.610")
         assert ">0.630<" in back.content.decode()
 
+    def test_what_serves_is_not_compared_with_itself(self, signed_in, champion):
+        text = signed_in.get(page("modelversion_roll_back", champion)).content.decode()
+        assert "is in production already" in text
+        assert "never measured on the same photos" not in text
+
     def test_comparing_by_hand(self, signed_in, curator, challenger, model):
         url = page("modelversion_compare", challenger)
         assert signed_in.post(url, {}).status_code == 422
@@ -266,6 +273,21 @@ class TestModelPage:
         freeze_promotion(model=RegisteredModelFactory(), reason="x")
         response = signed_in.get(reverse("admin:training_registeredmodel_changelist"))
         assert "frozen" in response.content.decode()
+
+    def test_numbers_of_the_rules_are_those_of_the_reader(self, signed_in, model):
+        text = signed_in.get(page("registeredmodel_change", model), headers={"Accept-Language": "fr"})
+        assert ">0,005<" in text.content.decode()
+
+    @pytest.mark.parametrize(("status", "looks_again"), [("processing", True), ("done", False)])
+    def test_a_comparison_under_way_shows_itself_anew(self, signed_in, comparison, status, looks_again):
+        Comparison.objects.filter(pk=comparison.pk).update(
+            status=status,
+            lease_token=uuid.uuid4() if looks_again else None,
+            lease_until=timezone.now() if looks_again else None,
+        )
+        text = signed_in.get(page("comparison_change", comparison)).content.decode()
+        assert ('hx-trigger="every 5s"' in text) == looks_again
+        assert "htmx" in text
 
 
 class TestPermissions:

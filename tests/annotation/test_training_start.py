@@ -405,4 +405,4 @@ def test_odd_parameters_are_refused_by_their_name(survey: Survey, cer: Label) ->
     start = TrainingStart.objects.get()
     assert "epochs: Enter 1 or more." in start_failure(start)
     with translation.override("fr"):  # the worker that refused it spoke another language
-        assert "époques: Entrez 1 ou plus." in start_failure(start)
+        assert "époques\u00a0: Entrez 1 ou plus." in start_failure(start)

@@ -26,7 +26,7 @@ from apps.common.leased import LeasedWork, LeasedWorkQuerySet, LeaseLostError, W
 from apps.common.tasks import wake_once
 from apps.observations.models import Survey
 from apps.training.models import Dataset, ModelVersion, TrainingRun
-from apps.training.run_texts import parameter_name, parameter_problem
+from apps.training.run_texts import parameter_sentence
 from apps.training.services.runs import (
     DatasetUnfitError,
     ParametersError,
@@ -228,9 +228,7 @@ def start_failure(start: TrainingStart) -> str:
         NO_MODEL: _("No model is chosen for this survey. A curator chooses one in its settings."),
         NOTHING_ACCEPTED: _("No photo of this survey has an accepted answer yet."),
         RUN_UNDER_WAY: _("Another run of this model was under way already."),
-        PARAMETERS: " ".join(
-            f"{parameter_name(one.get('field', ''))}: {parameter_problem(one)}" for one in problems
-        ),
+        PARAMETERS: " ".join(map(parameter_sentence, problems)),
         UNFIT: " ".join(
             problem_sentence(one["code"], one["details"])
             for one in problems

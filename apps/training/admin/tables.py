@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.formats import date_format
+from django.utils.formats import date_format, localize
 from django.utils.translation import gettext as _
 
 from apps.common.numbers import number
@@ -27,6 +27,8 @@ class Cell:
 def cell(value: Any, address: str = "") -> Cell:
     if isinstance(value, datetime):
         value = date_format(timezone.localtime(value), "SHORT_DATETIME_FORMAT")
+    elif isinstance(value, float):
+        value = localize(value)
     return Cell("–" if value is None or value == "" else str(value), address)
 
 

@@ -60,9 +60,6 @@ def _promote(request: HttpRequest, version: ModelVersion, *, kind: str = "") -> 
         return _("%(version)s is in production now.") % {"version": version}
 
     title = _("Promote %(version)s against the gate") if overridden else _("Promote %(version)s")
-    warnings = _warnings(version, current, comparison)
-    if current == version:
-        warnings.insert(0, _("%(version)s is in production already.") % {"version": version})
     return Confirmation(
         title=title % {"version": version},
         submit=_("Put into production"),
@@ -73,9 +70,9 @@ def _promote(request: HttpRequest, version: ModelVersion, *, kind: str = "") -> 
             "New photos are detected with this version from now on. Results that stand are kept until they are detected "
             "again. Going back is the same step with the former version."
         ),
-        warnings=warnings,
+        warnings=_warnings(version, current, comparison),
         rows=_numbers(current, version),
-        heads=(str(current or "–"), str(version)),
+        heads=_heads(current, version),
         rules=shown_rules(comparison.rules, names_of(version.registered_model)) if comparison else [],
         initial={"expected": serving_key(current)},
     )
@@ -126,7 +123,7 @@ def _roll_back(request: HttpRequest, version: ModelVersion) -> Confirmation:
         ),
         warnings=_warnings(version, current, None),
         rows=_numbers(current, version),
-        heads=(str(current or "–"), str(version)),
+        heads=_heads(current, version),
         initial={"expected": serving_key(current)},
     )
 
@@ -180,6 +177,8 @@ def _warnings(
     version: ModelVersion, current: ModelVersion | None, comparison: Comparison | None
 ) -> list[str]:
     found = [sentence for answer in serving_warnings.sound_answers(version) for sentence in answer]
+    if current == version:
+        found.insert(0, _("%(version)s is in production already.") % {"version": version})
     lost = [code for code in (current.labels if current else []) if code not in version.labels]
     if lost:
         names = names_of(version.registered_model)
@@ -191,6 +190,10 @@ def _warnings(
             % {"current": current or "–"}
         )
     return found
+
+
+def _heads(current: ModelVersion | None, version: ModelVersion) -> tuple[str, str]:
+    return ("", "") if current == version else (str(current or "–"), str(version))
 
 
 def _numbers(current: ModelVersion | None, version: ModelVersion) -> list[tuple[str, str, str]]:

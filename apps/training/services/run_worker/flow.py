@@ -187,9 +187,9 @@ def _remaining(record: RunRecord, manifest: FrozenManifest) -> list[FrozenItem]:
     if left_out:
         record.note("withdrawn_left_out", n=left_out)
     counts = counted(FrozenManifest(manifest.labels, tuple(items)))
-    for label in manifest.labels:
-        if not counts[Split.TRAIN]["labels"][label]:
-            record.note("label_never_seen", level=TrainingLogLine.Level.WARNING, label=label)
+    unseen = [label for label in manifest.labels if not counts[Split.TRAIN]["labels"][label]]
+    if unseen:
+        record.note("label_never_seen", level=TrainingLogLine.Level.WARNING, label=", ".join(unseen))
     return items
 
 
