@@ -16,8 +16,10 @@ from django.core.files.storage import storages
 
 from apps.training.engine.pictures import PictureError
 from apps.training.engine.types import DetectedBoxes
-from apps.training.models import Dataset, ModelVersion, RegisteredModel
+from apps.training.models import Comparison, Dataset, ModelVersion, PromotionEvent, RegisteredModel
+from apps.training.services.comparisons import continue_next_comparison, request_comparison
 from apps.training.services.datasets import FrozenBox, FrozenItem, create_dataset
+from apps.training.services.promotion import promote
 from tests.factories import ModelVersionFactory
 from tests.support.pictures import png
 from tests.support.stub_detector import StubDetector, boxes_of
@@ -125,4 +127,24 @@ def _item(content: bytes, split: str) -> FrozenItem:
             FrozenBox(*map(float, box), LABELS[label])
             for box, label in zip(truth.boxes_xyxy_px, truth.labels, strict=True)
         ),
+    )
+
+
+def champion_of(model, **quality) -> ModelVersion:
+    version = known_version(model, **{"right": 0.6} | quality)
+    promote(version=version)
+    return version
+
+
+def compared(challenger, dataset=None, **more) -> Comparison:
+    comparison = request_comparison(challenger=challenger, dataset=dataset, **more)
+    assert continue_next_comparison()
+    comparison.refresh_from_db()
+    challenger.refresh_from_db()
+    return comparison
+
+
+def kinds(model) -> list[str]:
+    return list(
+        PromotionEvent.objects.filter(registered_model=model).order_by("pk").values_list("kind", flat=True)
     )

@@ -7,7 +7,6 @@ import pytest
 from django.utils import timezone
 
 from apps.accounts.models import OutgoingMail
-from apps.training import inference
 from apps.training.hooks import photo_times
 from apps.training.models import Comparison, Evaluation, ModelVersion, PromotionEvent
 from apps.training.promotion_texts import PromotionError
@@ -16,27 +15,11 @@ from apps.training.services.datasets import mark_withdrawn, read_manifest
 from apps.training.services.gate_photos import gate_photos, newest
 from apps.training.services.promotion import change_policy, freeze_promotion, promote
 from apps.training.services.reports import latest_table, read_report
-from tests.factories import RegisteredModelFactory, UserFactory
-from tests.training import known_quality
+from tests.factories import UserFactory
 from tests.training.factories import TrainingRunFactory
-from tests.training.known_quality import gate_dataset, gate_items, known_version
+from tests.training.known_quality import champion_of, compared, gate_dataset, gate_items, kinds, known_version
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _detectors(settings, tmp_path):
-    settings.DETECTOR_LOADER = known_quality.LOADER
-    settings.MODEL_CACHE_DIR = tmp_path / "models"
-    settings.TRAINING_DIR = tmp_path / "training"
-    inference.forget_detectors()
-    yield
-    inference.forget_detectors()
-
-
-@pytest.fixture
-def model():
-    return RegisteredModelFactory()
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("known_detectors")]
 
 
 @pytest.fixture
@@ -44,33 +27,8 @@ def dataset(model):
     return gate_dataset(model)
 
 
-@pytest.fixture
-def curator():
-    return UserFactory(is_staff=True, is_superuser=True)
-
-
-def champion_of(model, **quality) -> ModelVersion:
-    version = known_version(model, **{"right": 0.6} | quality)
-    promote(version=version)
-    return version
-
-
-def compared(challenger, dataset=None, **more) -> Comparison:
-    comparison = request_comparison(challenger=challenger, dataset=dataset, **more)
-    assert continue_next_comparison()
-    comparison.refresh_from_db()
-    challenger.refresh_from_db()
-    return comparison
-
-
 def failed(comparison) -> set[str]:
     return {rule["code"] for rule in comparison.rules if rule["passed"] is False}
-
-
-def kinds(model) -> list[str]:
-    return list(
-        PromotionEvent.objects.filter(registered_model=model).order_by("pk").values_list("kind", flat=True)
-    )
 
 
 def test_a_better_version_goes_live_by_itself_with_its_evidence(model, dataset, curator):

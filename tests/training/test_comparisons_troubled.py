@@ -12,37 +12,15 @@ from apps.training.services.comparisons import continue_next_comparison, request
 from apps.training.services.datasets import read_manifest
 from apps.training.services.promotion import promote, refuse
 from apps.training.tasks.comparisons import sweep_comparisons
-from tests.factories import RegisteredModelFactory, UserFactory
 from tests.training import known_quality
-from tests.training.known_quality import gate_dataset, known_version
-from tests.training.test_comparisons import champion_of, compared, kinds
+from tests.training.known_quality import champion_of, compared, gate_dataset, kinds, known_version
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _detectors(settings, tmp_path):
-    settings.DETECTOR_LOADER = known_quality.LOADER
-    settings.MODEL_CACHE_DIR = tmp_path / "models"
-    settings.TRAINING_DIR = tmp_path / "training"
-    inference.forget_detectors()
-    yield
-    inference.forget_detectors()
-
-
-@pytest.fixture
-def model():
-    return RegisteredModelFactory()
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("known_detectors")]
 
 
 @pytest.fixture
 def dataset(model):
     return gate_dataset(model, test=12)
-
-
-@pytest.fixture
-def curator():
-    return UserFactory(is_staff=True, is_superuser=True)
 
 
 def reports() -> set[str]:

@@ -28,25 +28,11 @@ from apps.training.services.evaluations import (
     store_evaluation,
 )
 from apps.training.tasks.evaluation import evaluate_versions, sweep_evaluation
-from tests.factories import RegisteredModelFactory, UserFactory
+from tests.factories import UserFactory
 from tests.support.stub_detector import stub_version
 from tests.training.evaluated import LABELS, frozen, picture
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _own_folders(settings, tmp_path):
-    settings.MODEL_CACHE_DIR = tmp_path / "models"
-    settings.TRAINING_DIR = tmp_path / "training"
-    inference.forget_detectors()
-    yield
-    inference.forget_detectors()
-
-
-@pytest.fixture
-def model():
-    return RegisteredModelFactory()
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_machine")]
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from apps.training import inference
 from apps.training.inference import ModelUnavailableError, forget_detectors, production_detector
 from apps.training.models import ModelVersion, PromotionEvent
 from apps.training.services.promotion import promote, report_unloadable, roll_back
-from tests.factories import RegisteredModelFactory, UserFactory
 from tests.training import known_quality
 from tests.training.known_quality import known_version
 
@@ -27,16 +26,6 @@ def _detectors(settings, tmp_path):
     forget_detectors()
     yield
     forget_detectors()
-
-
-@pytest.fixture
-def model():
-    return RegisteredModelFactory()
-
-
-@pytest.fixture
-def curator():
-    return UserFactory(is_staff=True, is_superuser=True)
 
 
 def served(model, **quality) -> ModelVersion:

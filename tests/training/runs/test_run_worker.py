@@ -4,15 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from apps.training.models import Comparison, DatasetItem, RunStatus, TrainingRun
 from apps.training.run_texts import log_text
+from apps.training.services.datasets import read_manifest
 from apps.training.services.run_worker import continue_next_run, flow, outcome
 from apps.training.services.run_worker.ends import readable
-from apps.training.services.run_worker.flow import code_commit
+from apps.training.services.run_worker.flow import _remaining, code_commit
 from apps.training.services.run_worker.folder import runs_folder
+from apps.training.services.run_worker.record import RunRecord
 from apps.training.services.runs import request_run
 from apps.training.signals import run_ended
 from tests.support.stub_detector import stub_version
@@ -155,3 +158,10 @@ def test_a_machine_with_a_gpu_decides_what_nobody_chose(asked, model, dataset, m
 
 def test_words_that_the_database_cannot_hold_do_not_end_a_run():
     assert readable({"a\x00": ["\ud800x", float("nan"), float("inf"), 1.5]}) == {"a": ["?x", None, None, 1.5]}
+
+
+def test_labels_that_no_photo_shows_share_one_line_of_the_log(asked, dataset):
+    run = asked()
+    manifest = read_manifest(dataset)
+    _remaining(RunRecord(run), replace(manifest, labels=(*manifest.labels, "CER", "POD")))
+    assert run.log_lines.get(code="label_never_seen").details == {"label": "CER, POD"}
